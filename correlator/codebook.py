@@ -1,0 +1,180 @@
+"""Which fault shows which symptom where: signatures laid over the topology, on demand.
+
+A *fault* is (signature index, entity). Its column says which entities each cell of the signature
+addresses; `causes` turns that round. Both are worked out when first asked for and kept until an
+edit of the topology nearby; so the cost of an event depends on its neighbourhood, never on the
+size of the graph. Pure: a cache of (topology, rules), never part of a snapshot.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from correlator.rules.paths import Path, starts, walk
+from correlator.rules.ruleset import RuleSet, SignatureSpec
+from correlator.topology import Topology
+from schemas.base import kind_of
+
+Fault = tuple[int, str]
+"""(index of the signature in the rule set, entity)."""
+Cause = tuple[Fault, int]
+"""A fault and the index of the cell through which it shows."""
+
+NEIGHBOURHOOD_MAX = 20_000
+"""Nodes an edit may touch before everything is worked out anew instead."""
+COLUMNS_MAX = 200_000
+"""Entities whose columns are kept; beyond it all are dropped and come back on demand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one fault shows: how many entities each cell addresses, and through which path."""
+
+    totals: tuple[int, ...]
+    reach: dict[str, tuple[int, ...]]
+    """node → indices of the paths that lead to it, the shortest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A signature's cells by path: each path is walked once for all the cells that share it."""
+
+    paths: tuple[Path, ...]
+    cell_at: dict[tuple[int, str], int]
+    """(index of path, symptom) → index of cell."""
+
+
+def _layout(signature: SignatureSpec) -> _Layout:
+    paths = sorted({cell.path for cell in signature.cells}, key=lambda path: (len(path), str(path)))
+    cell_at = {
+        (paths.index(cell.path), symptom): index
+        for index, cell in reversed(list(enumerate(signature.cells)))
+        for symptom in cell.symptoms
+    }
+    return _Layout(tuple(paths), cell_at)
+
+
+class Codebook:
+    """Columns and causes of one topology under one rule set."""
+
+    def __init__(self, topology: Topology, rules: RuleSet) -> None:
+        self.topology = topology
+        self.rules = rules
+        self._layouts = [_layout(signature) for signature in rules.signatures]
+        self._listing: dict[str, list[tuple[int, Path]]] = {}
+        for index, signature in enumerate(rules.signatures):
+            for cell in signature.cells:
+                for symptom in cell.symptoms:
+                    entry = (index, cell.path)
+                    entries = self._listing.setdefault(symptom, [])
+                    if entry not in entries:
+                        entries.append(entry)
+        steps = [len(cell.path) for s in rules.signatures for cell in s.cells]
+        steps += [len(claim.path) for s in rules.signatures for claim in s.where]
+        self._hops = max(steps, default=0) + 1
+        self._columns: dict[str, dict[int, Column | None]] = {}
+        self._causes: dict[str, dict[str, tuple[Cause, ...]]] = {}
+
+    def column(self, fault: Fault) -> Column | None:
+        """Return what a fault shows, or None where the entity cannot have it."""
+        index, entity = fault
+        known = self._columns.get(entity)
+        if known is None:
+            if len(self._columns) >= COLUMNS_MAX:
+                self._columns.clear()
+            known = self._columns[entity] = {}
+        if index not in known:
+            known[index] = self._work_out(index, entity)
+        return known[index]
+
+    def _work_out(self, index: int, entity: str) -> Column | None:
+        signature = self.rules.signatures[index]
+        if signature.root not in ("*", kind_of(entity)):
+            return None
+        if not all(claim.holds(self.topology, entity) for claim in signature.where):
+            return None
+        layout = self._layouts[index]
+        reach: dict[str, tuple[int, ...]] = {}
+        for number, path in enumerate(layout.paths):
+            for node in walk(self.topology, entity, path):
+                reach[node] = (*reach.get(node, ()), number)
+        return Column(self._totals(index, reach), reach)
+
+    def _totals(self, index: int, reach: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+        """Count, for each cell, the nodes that it rather than a shorter one addresses."""
+        shapes: dict[tuple[int, ...], int] = {}
+        for numbers in reach.values():
+            shapes[numbers] = shapes.get(numbers, 0) + 1
+        totals = [0] * len(self.rules.signatures[index].cells)
+        cell_at = self._layouts[index].cell_at
+        for numbers, count in shapes.items():
+            taken: set[str] = set()
+            counted: set[int] = set()
+            for number in numbers:
+                for (at, symptom), cell in cell_at.items():
+                    if at == number and symptom not in taken:
+                        taken.add(symptom)
+                        counted.add(cell)
+            for cell in counted:
+                totals[cell] += count
+        return tuple(totals)
+
+    def cell_of(self, fault: Fault, symptom: str, entity: str) -> int | None:
+        """Return the cell through which a fault shows a symptom on an entity, if it does."""
+        column = self.column(fault)
+        if column is None:
+            return None
+        cell_at = self._layouts[fault[0]].cell_at
+        for number in column.reach.get(entity, ()):
+            cell = cell_at.get((number, symptom))
+            if cell is not None:
+                return cell
+        return None
+
+    def causes(self, symptom: str, entity: str) -> tuple[Cause, ...]:
+        """Return every fault that shows a symptom on an entity, with its cell, sorted."""
+        known = self._causes.get(entity)
+        if known is None:
+            if len(self._causes) >= COLUMNS_MAX:
+                self._causes.clear()
+            known = self._causes[entity] = {}
+        if symptom not in known:
+            known[symptom] = self._find_causes(symptom, entity)
+        return known[symptom]
+
+    def _find_causes(self, symptom: str, entity: str) -> tuple[Cause, ...]:
+        found: dict[Fault, int] = {}
+        for index, path in self._listing.get(symptom, ()):
+            root_kind = self.rules.signatures[index].root
+            for root in starts(self.topology, entity, path, root_kind):
+                fault = (index, root)
+                if fault not in found:
+                    cell = self.cell_of(fault, symptom, entity)
+                    if cell is not None:
+                        found[fault] = cell
+        return tuple(sorted(found.items()))
+
+    def missing(self, fault: Fault, cell: int, seen: Iterable[str], bound: int) -> list[str]:
+        """Return up to `bound` entities that a cell addresses and that are not among `seen`."""
+        column = self.column(fault)
+        if column is None:
+            return []
+        present = set(seen)
+        symptom = self.rules.signatures[fault[0]].cells[cell].symptoms[0]
+        absent = (n for n in column.reach if n not in present and self.cell_of(fault, symptom, n) == cell)
+        return sorted(absent)[:bound]
+
+    def forget(self, nodes: Iterable[str]) -> set[str] | None:
+        """Drop what an edit at these nodes may have changed.
+
+        Returns the entities concerned, or None when everything was dropped.
+        """
+        near = self.topology.neighbourhood(nodes, self._hops, NEIGHBOURHOOD_MAX)
+        if near is None:
+            self._columns.clear()
+            self._causes.clear()
+            return None
+        near.update(nodes)
+        for node in near:
+            self._columns.pop(node, None)
+            self._causes.pop(node, None)
+        return near

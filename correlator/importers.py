@@ -1,0 +1,125 @@
+"""Topologies from files: our neutral JSON or YAML, networkx node-link JSON, GraphML."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from correlator.topology import Edge, ImportReport, Topology, build
+from schemas.base import kind_of
+from schemas.topology import TopologyDocument, TopologySchema
+
+UNDIRECTED_NODE_KIND = "switch"
+"""Kind of a node of an undirected network map that states none."""
+UNDIRECTED_EDGE_KIND = "link"
+"""An edge of such a map becomes an entity of its own that depends on both ends."""
+
+
+class TopologyError(Exception):
+    """A topology file that cannot be used at all, said in one sentence."""
+
+
+def load_topology(
+    path: Path, schema: TopologySchema | None = None
+) -> tuple[Topology, ImportReport]:
+    """Return the graph in a file and what was unusual about it.
+
+    Raises:
+        TopologyError: where the file cannot be read as any of the known forms.
+    """
+    faults: list[str] = []
+    try:
+        nodes, edges = _parse(path, faults)
+    except (OSError, ValueError, YAMLError, nx.NetworkXError, SyntaxError) as error:
+        msg = f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        raise TopologyError(msg) from error
+    topology, report = build(nodes, edges, schema)
+    report.faults = faults
+    return topology, report
+
+
+Parsed = tuple[list[tuple[str, bool | None]], list[Edge]]
+
+
+def _parse(path: Path, faults: list[str]) -> Parsed:
+    if path.suffix == ".graphml":
+        return _from_graph(nx.read_graphml(path))
+    text = path.read_text(encoding="utf-8")
+    data = YAML(typ="safe").load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+    if not isinstance(data, dict):
+        msg = "the topology must be a mapping with nodes and edges"
+        raise ValueError(msg)  # noqa: TRY004 - one error type for all bad files
+    links = data.get("links", data.get("edges", []))
+    if isinstance(links, list) and any(isinstance(e, dict) and "source" in e for e in links):
+        key = "links" if "links" in data else "edges"
+        return _from_graph(nx.node_link_graph(data, edges=key))
+    return from_neutral(data, faults)
+
+
+def from_neutral(data: dict[str, Any], faults: list[str]) -> Parsed:
+    """Return nodes and edges of the neutral form; what is wrong with one is told, not fatal."""
+    try:
+        document = TopologyDocument.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ValueError(msg) from error
+    names: dict[str, str] = {}
+    nodes: list[tuple[str, bool | None]] = []
+    for node in document.nodes:
+        entity = entity_id(node.kind, node.id)
+        if names.get(node.id, entity) != entity:
+            faults.append(f"id {node.id} is used by {names[node.id]} and {entity}")
+        names.setdefault(node.id, entity)
+        names.setdefault(entity, entity)
+        nodes.append((entity, node.redundant))
+    edges: list[Edge] = []
+    for edge in document.edges:
+        ends = [names.get(end, end if ":" in end else f"unknown:{end}") for end in (edge.from_, edge.to)]
+        if ends[0] == ends[1]:
+            faults.append(f"{ends[0]} depends on itself: left out")
+            continue
+        edges.append((ends[0], edge.relation, ends[1]))
+    return nodes, edges
+
+
+def entity_id(kind: str | None, name: str) -> str:
+    """Return ``kind:rest``; a name that states no kind is of kind ``unknown``.
+
+    >>> entity_id("app", "bgp:IntGW-01"), entity_id(None, "host:h1"), entity_id("host", "host:h1")
+    ('app:bgp:IntGW-01', 'host:h1', 'host:h1')
+    """
+    if kind is None:
+        return name if ":" in name else f"unknown:{name}"
+    return name if kind_of(name) == kind and ":" in name else f"{kind}:{name}"
+
+
+def _from_graph(graph: "nx.Graph[Any]") -> Parsed:
+    ids = {
+        node: entity_id(_kind(data, directed=graph.is_directed(), name=str(node)), str(node))
+        for node, data in graph.nodes(data=True)
+    }
+    nodes: list[tuple[str, bool | None]] = [
+        (ids[node], data.get("redundant")) for node, data in graph.nodes(data=True)
+    ]
+    edges: list[Edge] = []
+    for number, (a, b, data) in enumerate(sorted(graph.edges(data=True), key=lambda e: (str(e[0]), str(e[1])))):
+        if a == b:
+            continue
+        if graph.is_directed():
+            edges.append((ids[a], str(data.get("relation", "depends_on")), ids[b]))
+        else:
+            link = f"{UNDIRECTED_EDGE_KIND}:{data.get('id', f'{a}-{b}-{number}')}"
+            edges += [(link, "attached_to", ids[a]), (link, "attached_to", ids[b])]
+    return nodes, edges
+
+
+def _kind(data: dict[str, Any], *, directed: bool, name: str) -> str | None:
+    kind = data.get("kind")
+    if isinstance(kind, str) and kind:
+        return kind
+    return None if directed or ":" in name else UNDIRECTED_NODE_KIND

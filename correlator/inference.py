@@ -1,0 +1,326 @@
+"""Which faults explain the symptoms: a temporal noisy-OR, decoded greedily.
+
+Pure functions of a codebook, the sightings and the time. Positive and negative evidence as in
+Steinder and Sethi (IM'03), the bipartite noisy-OR of Shrink and Spotlight, the greedy with deltas
+of Flock (2023). Scores are natural logarithms (nats). Keeps: adding a symptom that the chosen
+faults explain never adds a fault; nothing depends on the order in which sightings came.
+"""
+
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from correlator.codebook import Codebook, Fault
+from correlator.rules.paths import walk
+from correlator.rules.ruleset import RuleSet
+from correlator.state import Sighting, SymptomKey
+
+COMPONENT_MAX = 4096
+"""Symptoms looked at together; beyond it the oldest stand for all (30,000 equal alarms)."""
+CANDIDATES_MAX = 512
+"""Faults weighed against each other in one look, the best on their own first."""
+SEEDS_MAX = 6
+"""Likeliest faults from which an explanation is begun; the best of them is kept."""
+Q_MAX = 0.999999
+"""No symptom is ever explained so well that another cause could add nothing at all."""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One fault as seen now: its timely symptoms and what its silence costs."""
+
+    fault: Fault
+    onset_us: int
+    base: float
+    support: dict[SymptomKey, float]
+    """timely symptom → p of its cell."""
+    late: dict[SymptomKey, float] = field(default_factory=dict)
+    """symptom outside the window of this onset → p: explained, but no support."""
+    gain: float = 0.0
+
+
+@dataclass(slots=True)
+class Verdict:
+    """One fault of the best explanation, with how sure it is."""
+
+    candidate: Candidate
+    margin: float
+    confidence: float
+    ranking: list[tuple[Fault, float]]
+    """Faults ranked for this verdict, one per entity, the best first; the first is its own."""
+    unexplained: list[SymptomKey]
+    """Symptoms of the component that no chosen fault explains: they speak against the whole."""
+
+
+@dataclass(slots=True)
+class Explanation:
+    """The best set of faults for one component of symptoms."""
+
+    symptoms: list[SymptomKey]
+    verdicts: list[Verdict]
+    owner: dict[SymptomKey, Fault]
+    """symptom → the chosen fault that explains it."""
+
+
+class Look:
+    """One look at a component; holds what its functions share, and nothing between looks."""
+
+    def __init__(self, codebook: Codebook, sightings: dict[SymptomKey, Sighting], now_us: int) -> None:
+        self.codebook = codebook
+        self.rules: RuleSet = codebook.rules
+        self.knobs = codebook.rules.knobs
+        self.sightings = sightings
+        self.now_us = now_us
+        self._lateness_us = self.rules.lateness_us
+
+    def leak(self, key: SymptomKey) -> float:
+        """Return the chance to see a symptom with no cause at all."""
+        sighting = self.sightings[key]
+        spurious = self.rules.symptoms[key[0]].spurious
+        return spurious * self.knobs.resighting if sighting.count > 1 else spurious
+
+    def candidate(self, fault: Fault, support: dict[SymptomKey, int]) -> Candidate | None:
+        """Return a fault's present standing, or None where it cannot be."""
+        column = self.codebook.column(fault)
+        if column is None or not support or self._refuted(fault):
+            return None
+        cells = self.rules.signatures[fault[0]].cells
+        span_us = max(cells[cell].within_us for cell in support.values()) + self._lateness_us
+        onset_us = self._onset(support, span_us)
+        timely: dict[SymptomKey, float] = {}
+        late: dict[SymptomKey, float] = {}
+        shown: dict[int, set[str]] = {}
+        for key, index in sorted(support.items()):
+            cell = cells[index]
+            first_us = self.sightings[key].first_us
+            if onset_us <= first_us <= onset_us + cell.within_us + self._lateness_us:
+                timely[key] = cell.p
+                shown.setdefault(index, set()).add(key[1])
+            else:
+                late[key] = cell.p
+        base = self._base(fault, column.totals, shown, onset_us)
+        return Candidate(fault, onset_us, base, timely, late)
+
+    def _onset(self, support: dict[SymptomKey, int], span_us: int) -> int:
+        """Return the start of the densest window: an old symptom does not date a new fault."""
+        times = sorted(self.sightings[key].first_us for key in support)
+        if times[-1] - times[0] <= span_us:
+            return times[0]
+        best, best_count, end = times[0], 0, 0
+        for start, time_us in enumerate(times):
+            while end < len(times) and times[end] <= time_us + span_us:
+                end += 1
+            if end - start > best_count:
+                best, best_count = time_us, end - start
+        return best
+
+    def _base(
+        self, fault: Fault, totals: tuple[int, ...], shown: dict[int, set[str]], onset_us: int
+    ) -> float:
+        """Return log prior odds plus what every expected and unseen symptom costs by now."""
+        signature = self.rules.signatures[fault[0]]
+        age_us = max(0, self.now_us - onset_us)
+        score = math.log(signature.prior) - math.log1p(-signature.prior)
+        for index, total in enumerate(totals):
+            seen = len(shown.get(index, ()))
+            if total > seen:
+                cell = signature.cells[index]
+                cost = (total - seen) * math.log1p(-cell.p * self._arrived(age_us, cell.within_us))
+                score += max(cost, self.knobs.absence_cap) if not seen else cost
+        return score
+
+    def _arrived(self, age_us: int, within_us: int) -> float:
+        """Return the share of symptoms that have come by this age: the arrival CDF."""
+        on_time = self.knobs.on_time
+        if age_us < within_us:
+            return on_time * age_us / within_us
+        rest = (age_us - within_us) / self._lateness_us if self._lateness_us else 1.0
+        return on_time + (1.0 - on_time) * min(1.0, rest)
+
+    def _refuted(self, fault: Fault) -> bool:
+        for refutation in self.rules.signatures[fault[0]].refuted_by:
+            for node in walk(self.codebook.topology, fault[1], refutation.path):
+                sighting = self.sightings.get((refutation.symptom, node))
+                if sighting is not None and self.now_us - sighting.last_us <= refutation.fresh_us:
+                    return True
+        return False
+
+    def gain(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return what a fault adds to an explanation that explains each symptom with chance q."""
+        by_source: dict[str, float] = {}
+        total = 0.0
+        for key, p in candidate.support.items():
+            explained = q[key]
+            added = math.log((1.0 - (1.0 - explained) * (1.0 - p)) / explained)
+            source = self.sightings[key].source
+            sum_now = by_source.get(source, 0.0) + added
+            by_source[source] = sum_now
+            total += added
+        cap = self.knobs.source_cap
+        if total > cap:
+            total = sum(min(by_source[source], cap) for source in sorted(by_source))
+        return candidate.base + total
+
+    def greedy(
+        self,
+        candidates: list[Candidate],
+        touching: dict[SymptomKey, list[int]],
+        leaks: dict[SymptomKey, float],
+        banned: Collection[str] = (),
+        first: int | None = None,
+    ) -> tuple[list[int], float]:
+        """Return indices of the chosen candidates, in order, and their total score.
+
+        Each step takes the largest gain (ties: the smaller fault) and reworks only the gains it
+        touched; `first` is taken before any other. Every fault pays for being assumed: the first
+        `gain_first`, each further one `gain_min`; so assuming nothing scores 0.
+        """
+        q = dict(leaks)
+        gains = {i: self.gain(c, q) for i, c in enumerate(candidates) if c.fault[1] not in banned}
+        chosen: list[int] = []
+        total = 0.0
+        while gains:
+            best = first if first in gains else max(gains, key=lambda i: (gains[i], -i))
+            added = gains.pop(best) - (self.knobs.gain_min if chosen else self.knobs.gain_first)
+            if added <= 0.0:
+                break
+            total += added
+            chosen.append(best)
+            for index in self._explain(candidates[best], touching, q):
+                if index in gains:
+                    gains[index] = self.gain(candidates[index], q)
+        return chosen, total
+
+    def search(
+        self,
+        candidates: list[Candidate],
+        touching: dict[SymptomKey, list[int]],
+        leaks: dict[SymptomKey, float],
+        banned: Collection[str] = (),
+    ) -> tuple[list[int], float]:
+        """Return the best of the greedy explanations that begin with each of the likeliest."""
+        allowed = [i for i, c in enumerate(candidates) if c.fault[1] not in banned]
+        seeds = sorted(allowed, key=lambda i: (-candidates[i].gain, i))[:SEEDS_MAX]
+        runs = [self.greedy(candidates, touching, leaks, banned, seed) for seed in seeds]
+        return max(runs, key=lambda run: run[1], default=([], 0.0))
+
+    def _explain(
+        self, chosen: Candidate, touching: dict[SymptomKey, list[int]], q: dict[SymptomKey, float]
+    ) -> set[int]:
+        changed: set[int] = set()
+        for keys in (chosen.support, chosen.late):
+            for key, p in keys.items():
+                if key in q:
+                    q[key] = min(Q_MAX, 1.0 - (1.0 - q[key]) * (1.0 - p))
+                    changed.update(touching.get(key, ()))
+        return changed
+
+    def explain(self, symptoms: list[SymptomKey], candidates: list[Candidate]) -> Explanation:
+        """Return the best set of faults for a component, each with margin and runner-ups."""
+        touching: dict[SymptomKey, list[int]] = {}
+        for index, candidate in enumerate(candidates):
+            for key in candidate.support:
+                touching.setdefault(key, []).append(index)
+        leaks = {key: self.leak(key) for key in symptoms}
+        banned: set[str] = set()
+        chosen, total = self.search(candidates, touching, leaks)
+        margins: dict[int, float] = {}
+        position = 0
+        while position < len(chosen):
+            entity = candidates[chosen[position]].fault[1]
+            without, other = self.search(candidates, touching, leaks, {*banned, entity})
+            if other > total:
+                banned.add(entity)
+                chosen, total, margins, position = without, other, {}, 0
+                continue
+            margins[chosen[position]] = total - other
+            position += 1
+        verdicts = [
+            self._verdict(candidates, chosen, index, margins[index], leaks) for index in chosen
+        ]
+        owner = self._owners(candidates, chosen)
+        for verdict in verdicts:
+            verdict.unexplained = [key for key in symptoms if key not in owner]
+        return Explanation(symptoms, verdicts, owner)
+
+    def _owners(self, candidates: list[Candidate], chosen: list[int]) -> dict[SymptomKey, Fault]:
+        owner: dict[SymptomKey, Fault] = {}
+        for part in ("support", "late"):
+            best: dict[SymptomKey, float] = {}
+            for index in chosen:
+                keys: dict[SymptomKey, float] = getattr(candidates[index], part)
+                for key, p in keys.items():
+                    if p > best.get(key, 0.0) and (key not in owner or key in best):
+                        best[key] = p
+                        owner[key] = candidates[index].fault
+        return owner
+
+    def _verdict(
+        self,
+        candidates: list[Candidate],
+        chosen: list[int],
+        index: int,
+        margin: float,
+        leaks: dict[SymptomKey, float],
+    ) -> Verdict:
+        """Rank every candidate as a replacement of one chosen fault, the others kept."""
+        q = dict(leaks)
+        for other in chosen:
+            if other != index:
+                self._explain(candidates[other], {}, q)
+        own = candidates[index]
+        own.gain = self.gain(own, q)
+        kept = {candidates[other].fault[1] for other in chosen if other != index}
+        best: dict[str, tuple[float, Fault]] = {}
+        for candidate in candidates:
+            entity = candidate.fault[1]
+            shares = any(key in own.support for key in candidate.support)
+            if entity == own.fault[1] or entity in kept or not shares:
+                continue
+            score = self.gain(candidate, q)
+            if entity not in best or score > best[entity][0]:
+                best[entity] = (score, candidate.fault)
+        others = sorted(best.values(), key=lambda one: (-one[0], one[1]))
+        ranking = [(own.fault, own.gain), *((fault, score) for score, fault in others[:4])]
+        return Verdict(own, margin, _sigmoid(margin), ranking, [])
+
+
+def _sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x)) if x > -700 else 0.0
+
+
+def component(
+    look: Look,
+    start: Iterable[SymptomKey],
+    support: dict[Fault, dict[SymptomKey, int]],
+) -> tuple[list[SymptomKey], list[Candidate]]:
+    """Return the symptoms joined to `start` by faults that could stand alone, and those faults.
+
+    A fault that would not be believed even if it alone explained all it shows joins nothing: so a
+    pool that serves every host does not make one component of all of them.
+    """
+    waiting = sorted(key for key in start if key in look.sightings)
+    symptoms = set(waiting)
+    candidates: dict[Fault, Candidate | None] = {}
+    leaks: dict[SymptomKey, float] = {}
+    while waiting and len(symptoms) < COMPONENT_MAX:
+        key = waiting.pop()
+        for fault, _ in look.codebook.causes(*key):
+            if fault in candidates:
+                continue
+            candidate = look.candidate(fault, support.get(fault, {}))
+            candidates[fault] = None
+            if candidate is None:
+                continue
+            for near in candidate.support:
+                if near not in leaks:
+                    leaks[near] = look.leak(near)
+            candidate.gain = look.gain(candidate, leaks)
+            if candidate.gain <= min(look.knobs.gain_min, look.knobs.gain_first):
+                continue
+            candidates[fault] = candidate
+            for near in sorted({*candidate.support, *candidate.late} - symptoms):
+                symptoms.add(near)
+                waiting.append(near)
+    viable = sorted(filter(None, candidates.values()), key=lambda c: (-c.gain, c.fault))
+    return sorted(symptoms), sorted(viable[:CANDIDATES_MAX], key=lambda c: c.fault)

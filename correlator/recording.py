@@ -1,0 +1,274 @@
+"""Recorded logs as inputs: JSONL files (plain, .gz, .zst) and recording folders.
+
+What cannot be read becomes a `DeadLetter` with its line and reason, and reading goes on. Labels
+never pass this module.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import zstandard
+from pydantic import Field, TypeAdapter, ValidationError
+
+from correlator.engine import Stamped
+from schemas.base import Wire, canonical, from_microseconds, to_microseconds
+from schemas.inputs import Event, RecordingHeader, RecordingLine
+from schemas.outputs import DeadLetter
+
+LINE_BYTES_MAX = 512 * 1024
+"""A longer line is no input: an event has some hundred bytes, a frame of fifty some kilobytes."""
+HISTORY_US = 2_000_000
+"""An input this much older than the frame that brought it was spooled."""
+EXCERPT_CHARACTERS = 200
+
+
+class _Entity(Wire):
+    kind: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    id: str = Field(min_length=1, max_length=400)
+
+
+class ImportedEvent(Wire):
+    """A line of a recording folder's events.jsonl."""
+
+    ts: float = Field(ge=0, le=1e11, description="log time, seconds since 1970")
+    entity: _Entity
+    type: str = Field(min_length=1, max_length=256, description="becomes the signal")
+    state: Literal["raised", "cleared", "unknown"] = "raised"
+    severity: str = "indeterminate"
+    event_id: str | None = None
+    source: str | None = None
+    attrs: dict[str, Any] = Field(default_factory=dict)
+
+
+_LINE = TypeAdapter(RecordingLine)
+_IMPORTED = TypeAdapter(ImportedEvent)
+OnDeadLetter = Callable[[DeadLetter], None]
+
+
+class RecordingError(Exception):
+    """A recording that cannot be opened at all, said in one sentence."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where a recording's parts are."""
+
+    events: Path
+    topology: Path | None
+    labels: Path | None
+    imported: bool
+    header: RecordingHeader
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file of events, for a progress bar."""
+        return self.events.stat().st_size
+
+
+def open_recording(path: Path) -> Recording:
+    """Return the parts of a recording folder or of a JSONL file.
+
+    Raises:
+        RecordingError: where there is nothing to read.
+    """
+    if path.is_dir():
+        events = next((p for p in sorted(path.glob("events.jsonl*")) if p.is_file()), None)
+        if events is None:
+            msg = f"{path}: a recording folder needs events.jsonl"
+            raise RecordingError(msg)
+        topologies = (path / f"topology.{end}" for end in ("json", "yaml", "yml"))
+        topology = next((p for p in topologies if p.is_file()), None)
+        labels = path / "labels.jsonl"
+        header = RecordingHeader(ticks="synthesised", domain=path.resolve().name)
+        return Recording(events, topology, labels if labels.is_file() else None, True, header)
+    if not path.is_file():
+        msg = f"{path}: no such file or folder"
+        raise RecordingError(msg)
+    return _open_file(path)
+
+
+def _open_file(path: Path) -> Recording:
+    try:
+        with _opened(path)[0] as stream:
+            first = stream.readline(LINE_BYTES_MAX)
+    except (OSError, EOFError, zstandard.ZstdError) as error:
+        msg = f"{path}: {error}"
+        raise RecordingError(msg) from error
+    try:
+        header = RecordingHeader.model_validate_json(first)
+    except ValidationError:
+        header = RecordingHeader(ticks="synthesised", domain=path.name.split(".")[0])
+    return Recording(path, None, None, imported=False, header=header)
+
+
+def _opened(path: Path) -> tuple[IO[bytes], IO[bytes]]:
+    """Return the decompressed stream and the file beneath it (whose position shows progress)."""
+    file = path.open("rb")
+    if path.suffix == ".gz":
+        return gzip.GzipFile(fileobj=file), file
+    if path.suffix == ".zst":
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file)), file
+    return file, file
+
+
+def lines(
+    path: Path, on_dead_letter: OnDeadLetter, on_progress: Callable[[int], None] | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Yield number (from 1) and bytes of each line that is not too long or empty."""
+    stream, file = _opened(path)
+    number = 0
+    with stream, file:
+        while line := _next_line(stream, path, number + 1, on_dead_letter):
+            number += 1
+            if len(line) > LINE_BYTES_MAX:
+                _skip_rest(stream, line)
+                reason = f"over {LINE_BYTES_MAX} bytes"
+                on_dead_letter(_letter(path, number, "line_too_long", reason, line))
+            elif not line.isspace():
+                yield number, line
+            if on_progress and number % 2000 == 0:
+                on_progress(file.tell())
+
+
+def _next_line(
+    stream: IO[bytes], path: Path, number: int, on_dead_letter: OnDeadLetter
+) -> bytes:
+    try:
+        return stream.readline(LINE_BYTES_MAX + 1)
+    except (OSError, EOFError, zstandard.ZstdError) as error:
+        on_dead_letter(_letter(path, number, "cannot_decompress", str(error), b""))
+        return b""
+
+
+def _skip_rest(stream: IO[bytes], line: bytes) -> None:
+    while line and not line.endswith(b"\n"):
+        line = stream.readline(LINE_BYTES_MAX)
+
+
+def _letter(path: Path, number: int, code: str, reason: str, line: bytes) -> DeadLetter:
+    excerpt = line[:EXCERPT_CHARACTERS].decode(errors="replace")
+    return DeadLetter(source=path.name, position=number, code=code, reason=reason, excerpt=excerpt)
+
+
+def read(
+    recording: Recording,
+    on_dead_letter: OnDeadLetter,
+    on_progress: Callable[[int], None] | None = None,
+) -> Iterator[Stamped]:
+    """Yield the inputs of a recording in its order."""
+    decode = _decode_imported if recording.imported else _decode_line
+    for number, line in lines(recording.events, on_dead_letter, on_progress):
+        try:
+            stamped = decode(number, line)
+        except _Unreadable as bad:
+            on_dead_letter(_letter(recording.events, number, bad.code, bad.reason, line))
+            continue
+        if stamped is not None:
+            yield stamped
+
+
+class _Unreadable(Exception):  # noqa: N818 - control flow inside this module
+    def __init__(self, code: str, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(reason)
+
+
+def _no_constant(name: str) -> None:
+    raise _Unreadable("not_finite", f"{name} is not JSON")
+
+
+def _check_finite(line: bytes) -> None:
+    if b"NaN" in line or b"Infinity" in line:
+        try:
+            json.loads(line, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise _Unreadable("not_json", str(error)) from error
+
+
+def _refusal(error: ValidationError) -> _Unreadable:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        code = "not_utf8" if "unicode" in first["msg"].lower() else "not_json"
+        return _Unreadable(code, first["msg"])
+    where = ".".join(map(str, first["loc"]))
+    return _Unreadable("schema", f"{where}: {first['msg']}")
+
+
+def _decode_imported(number: int, line: bytes) -> Stamped:
+    _check_finite(line)
+    try:
+        given = _IMPORTED.validate_json(line)
+    except ValidationError as error:
+        raise _refusal(error) from None
+    event = Event.model_construct(
+        type="event",
+        event_id=given.event_id or hashlib.sha256(line.strip()).hexdigest(),
+        entity=f"{given.entity.kind}:{given.entity.id}",
+        signal=given.type,
+        state="cleared" if given.severity == "cleared" else given.state,
+        severity=given.severity,
+        at=None,
+        source=given.source,
+        attrs=given.attrs,
+    )
+    return Stamped(number, 0, round(given.ts * 1e6), event)
+
+
+def _decode_line(number: int, line: bytes) -> Stamped | None:
+    _check_finite(line)
+    try:
+        given = _LINE.validate_json(line)
+    except ValidationError as error:
+        if b'"firstfault"' in line and number == 1:
+            return None
+        if b'"ts"' in line and b'"entity"' in line:
+            return _decode_imported(number, line)
+        raise _refusal(error) from None
+    spooled = False
+    sent_at = (given.model_extra or {}).get("sent_at")
+    at = getattr(given.input, "at", None)
+    if isinstance(sent_at, str) and at is not None:
+        spooled = _age_us(sent_at, to_microseconds(at)) > HISTORY_US
+    event = given.input
+    if isinstance(event, Event) and event.event_id is None:
+        content = canonical(event.model_dump(mode="json"))
+        event = event.model_copy(update={"event_id": hashlib.sha256(content.encode()).hexdigest()})
+    return Stamped(given.offset, given.index, to_microseconds(given.log_at), event, spooled)
+
+
+def _age_us(sent_at: str, at_us: int) -> int:
+    try:
+        sent = TypeAdapter(RecordingLine.model_fields["log_at"].annotation).validate_python(sent_at)
+    except ValidationError:
+        return 0
+    return to_microseconds(sent) - at_us
+
+
+def case_of(record: Stamped) -> str:
+    """Return the independent case an event belongs to; '' where it names none."""
+    attrs = getattr(record.input, "attrs", None)
+    case = attrs.get("case") if isinstance(attrs, dict) else None
+    return "" if case is None else str(case)
+
+
+def has_cases(recording: Recording) -> bool:
+    """Claim that some event of the recording may name a case."""
+    return any(b'"case"' in line for _, line in lines(recording.events, lambda _: None))
+
+
+def line_of(stamped: Stamped) -> str:
+    """Return an input as a line of a recording file."""
+    return canonical(
+        {
+            "offset": stamped.offset,
+            "index": stamped.index,
+            "log_at": from_microseconds(stamped.log_us),
+            "input": stamped.input.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+    )

@@ -1,0 +1,442 @@
+"""A folder of YAML becomes a `RuleSet`, or every fault in it: nothing is loaded half-way."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from correlator.rules.conditions import Bound, Structure, parse_bound, parse_structure
+from correlator.rules.paths import parse_path
+from correlator.rules.ruleset import (
+    ANY_SIGNAL,
+    CellSpec,
+    Fault,
+    Location,
+    RefutationSpec,
+    RuleFaults,
+    RuleSet,
+    SignatureSpec,
+    SymptomSpec,
+)
+from correlator.rules.yamlfile import locate, plain, position, read_documents, validate
+from schemas.base import digest
+from schemas.rules import (
+    DOCUMENTS,
+    Cell,
+    Knobs,
+    Pack,
+    Policy,
+    RuleTest,
+    SignalRule,
+    Signature,
+    SymptomRule,
+)
+from schemas.topology import TopologySchema
+
+PACK_FILE = "pack.yaml"
+EXTENDS_DEPTH_MAX = 8
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_MATCH_KEYS = ("signal", "state", "severity", "entity_kind")
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+
+@dataclass
+class _Document:
+    """A validated document, with the node it came from for positions."""
+
+    model: SymptomRule | Signature | Policy | RuleTest
+    node: Any
+    file: str
+    data: dict[str, Any]
+
+    def where(self, *path: str | int) -> tuple[str, int, int]:
+        return (self.file, *position(self.node, path))
+
+    @property
+    def location(self) -> Location:
+        return locate(self.node, self.file)
+
+
+@dataclass
+class _Sources:
+    """What the files of a pack and of the packs it extends say."""
+
+    faults: list[Fault] = field(default_factory=list)
+    documents: dict[tuple[str, str], _Document] = field(default_factory=dict)
+    tests: list[_Document] = field(default_factory=list)
+    knobs: dict[str, Any] = field(default_factory=dict)
+    signals: dict[str, SignalRule] = field(default_factory=dict)
+    schemas: list[TopologySchema] = field(default_factory=list)
+    pack: Pack | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+    def fault(self, where: tuple[str, int, int], code: str, text: str, severity: str = "error") -> None:
+        self.faults.append(Fault(*where, code, text, severity))
+
+    def of(self, kind: type[T]) -> Iterator[tuple[_Document, T]]:
+        for document in self.documents.values():
+            if isinstance(document.model, kind):
+                yield document, document.model
+
+
+def load_pack(folder: Path) -> RuleSet:
+    """Return the rule set of a pack folder.
+
+    Raises:
+        RuleFaults: with every fault of every file, when there is at least one error.
+    """
+    return load_with_warnings(folder)[0]
+
+
+def load_with_warnings(folder: Path) -> tuple[RuleSet, list[Fault]]:
+    """Return the rule set and what is doubtful but no error, e.g. an unused variable."""
+    sources = _Sources()
+    _read_pack(folder, folder.name, sources, 0)
+    rules = _compile(sources) if sources.pack else None
+    errors = [fault for fault in sources.faults if fault.severity == "error"]
+    if errors or rules is None:
+        raise RuleFaults(sources.faults)
+    return rules, sorted(sources.faults)
+
+
+def _read_pack(folder: Path, shown: str, sources: _Sources, depth: int) -> None:
+    shown_pack = f"{shown}/{PACK_FILE}"
+    if depth > EXTENDS_DEPTH_MAX:
+        sources.fault((shown_pack, 1, 1), "extends-cycle", "packs extend each other in a circle")
+        return
+    nodes = read_documents(folder / PACK_FILE, sources.faults, shown_pack)
+    if not nodes:
+        if not any(fault.file == shown_pack for fault in sources.faults):
+            sources.fault((shown_pack, 1, 1), "yaml", "the file is empty")
+        return
+    pack = _validated(Pack, nodes[0], shown_pack, sources, {})
+    if pack is None:
+        return
+    for base in pack.extends:
+        _read_pack((folder / base).resolve(), f"{shown}/{base}", sources, depth + 1)
+    sources.pack = pack
+    sources.knobs.update({key: getattr(pack.engine, key) for key in pack.engine.model_fields_set})
+    sources.signals.update(pack.signals)
+    schema_file = (folder / pack.topology_schema).resolve() if pack.topology_schema else None
+    if schema_file:
+        _read_schema(schema_file, f"{shown}/{pack.topology_schema}", sources, 0)
+    _read_rules(folder, shown, pack, schema_file, sources)
+
+
+def _read_rules(
+    folder: Path, shown: str, pack: Pack, schema_file: Path | None, sources: _Sources
+) -> None:
+    used: set[str] = set()
+    names: dict[tuple[str, str], _Document] = {}
+    for file in sorted(folder.rglob("*.y*ml")):
+        if file.name == PACK_FILE or file.resolve() == schema_file or file.suffix not in (".yaml", ".yml"):
+            continue
+        name = f"{shown}/{file.relative_to(folder).as_posix()}"
+        for node in read_documents(file, sources.faults, name):
+            used |= _variables_in(node)
+            _take(node, name, pack.vars, sources, names)
+    sources.documents.update(names)
+    for variable in sorted(set(pack.vars) - used):
+        where = (f"{shown}/{PACK_FILE}", 1, 1)
+        sources.fault(where, "unused-variable", f"${{{variable}}} is never used", "warning")
+
+
+def _take(
+    node: Any,  # noqa: ANN401
+    file: str,
+    variables: dict[str, str],
+    sources: _Sources,
+    names: dict[tuple[str, str], _Document],
+) -> None:
+    where = (file, *position(node, ()))
+    kind = node.get("kind") if isinstance(node, dict) else None
+    model_type = DOCUMENTS.get(kind) if isinstance(kind, str) else None
+    if model_type is None:
+        kinds = ", ".join(DOCUMENTS)
+        sources.fault(where, "unknown-document", f"kind: must be one of {kinds}")
+        return
+    model = _validated(model_type, node, file, sources, variables)
+    if model is None:
+        return
+    document = _Document(model, node, file, model.model_dump(mode="json", by_alias=True))
+    if isinstance(model, RuleTest):
+        sources.tests.append(document)
+        return
+    key = (model.kind, model.name)
+    if key in names:
+        text = f"{model.kind} {model.name} stands at {names[key].location} already"
+        sources.fault(document.where("name"), "duplicate-name", text)
+        return
+    names[key] = document
+
+
+def _validated(
+    model: type[M], node: Any, file: str, sources: _Sources, variables: dict[str, str]  # noqa: ANN401
+) -> M | None:
+    if not isinstance(node, dict):
+        sources.fault((file, 1, 1), "bad-value", "the document must be a mapping")
+        return None
+    try:
+        data = plain(node)
+    except (ValueError, RecursionError) as error:
+        sources.fault((file, *position(node, ())), "too-large", str(error))
+        return None
+    return validate(model, node, _filled(data, variables, node, file, sources), file, sources.faults)
+
+
+def _filled(
+    data: Any, variables: dict[str, str], node: Any, file: str, sources: _Sources, path: tuple[str | int, ...] = ()  # noqa: ANN401, E501, PLR0913
+) -> Any:  # noqa: ANN401
+    """Return the data with every ``${name}`` replaced; an unknown one is a fault where it stands."""
+    if isinstance(data, dict):
+        return {k: _filled(v, variables, node, file, sources, (*path, k)) for k, v in data.items()}
+    if isinstance(data, list):
+        return [_filled(v, variables, node, file, sources, (*path, i)) for i, v in enumerate(data)]
+    if not isinstance(data, str):
+        return data
+    for name in _VARIABLE.findall(data):
+        if name not in variables:
+            sources.fault((file, *position(node, path)), "unknown-variable", f"${{{name}}} has no value")
+    return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), data)
+
+
+def _variables_in(node: Any) -> set[str]:  # noqa: ANN401
+    if isinstance(node, dict):
+        return set().union(*map(_variables_in, node.values()))
+    if isinstance(node, list):
+        return set().union(*map(_variables_in, node))
+    return set(_VARIABLE.findall(node)) if isinstance(node, str) else set()
+
+
+def _read_schema(file: Path, shown: str, sources: _Sources, depth: int) -> None:
+    schema = read_schema(file, shown, sources.faults, depth)
+    if schema:
+        sources.schemas.append(schema)
+
+
+def read_schema(file: Path, shown: str, faults: list[Fault], depth: int = 0) -> TopologySchema | None:
+    """Return a topology schema merged with those it extends; None, with faults, if it is bad."""
+    nodes = read_documents(file, faults, shown)
+    if not nodes or depth > EXTENDS_DEPTH_MAX:
+        if not any(fault.file == shown for fault in faults):
+            faults.append(Fault(shown, 1, 1, "yaml", "empty, or schemas extend each other in a circle"))
+        return None
+    schema = validate(TopologySchema, nodes[0], plain(nodes[0]), shown, faults)
+    if schema is None:
+        return None
+    bases = [
+        read_schema((file.parent / base).resolve(), base, faults, depth + 1) for base in schema.extends
+    ]
+    return merge_schemas([*filter(None, bases), schema])
+
+
+def merge_schemas(schemas: list[TopologySchema]) -> TopologySchema:
+    """Return one schema that allows what any of them allows; later words win."""
+    merged = TopologySchema()
+    for schema in schemas:
+        merged = TopologySchema(
+            kinds={**merged.kinds, **schema.kinds},
+            relations={**merged.relations, **schema.relations},
+            edges=list(dict.fromkeys([*merged.edges, *schema.edges])),
+            healing=list(dict.fromkeys([*merged.healing, *schema.healing])),
+        )
+    return merged
+
+
+def _compile(sources: _Sources) -> RuleSet:
+    if sources.pack is None:
+        raise RuleFaults(sources.faults)
+    knobs = Knobs.model_construct(**{**Knobs().__dict__, **sources.knobs})
+    symptoms = {
+        model.name: _symptom(document, model, knobs, sources)
+        for document, model in sources.of(SymptomRule)
+    }
+    signatures = tuple(
+        _signature(document, model, symptoms, sources) for document, model in sources.of(Signature)
+    )
+    _add_bare_signals(sources, symptoms, knobs)
+    _check_symptom_paths(sources)
+    policies = tuple(_policy(document, model, sources) for document, model in sources.of(Policy))
+    content = {
+        "knobs": knobs.model_dump(mode="json"),
+        "documents": [d.data for d in sources.documents.values()],
+        "schema": [schema.model_dump(mode="json", by_alias=True) for schema in sources.schemas],
+    }
+    return RuleSet(
+        name=sources.pack.name,
+        version=sources.pack.version,
+        hash=digest(content),
+        knobs=knobs,
+        symptoms=dict(sorted(symptoms.items())),
+        signatures=signatures,
+        policies=policies,
+        schema=merge_schemas(sources.schemas),
+        signals=sources.signals,
+        tests=tuple((d.model, d.location) for d in sources.tests if isinstance(d.model, RuleTest)),
+        locations={f"{kind}:{name}": d.location for (kind, name), d in sources.documents.items()},
+        content=content,
+    )
+
+
+def _tried(sources: _Sources, where: tuple[str, int, int], parse: Callable[[], T], default: T) -> T:
+    try:
+        return parse()
+    except ValueError as error:
+        sources.fault(where, "bad-value", str(error))
+        return default
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
+
+
+def _symptom(document: _Document, rule: SymptomRule, knobs: Knobs, sources: _Sources) -> SymptomSpec:
+    match = rule.match or {}
+    bounds: list[Bound] = []
+    for key, written in match.items():
+        if key.startswith("attrs."):
+            for one in written if isinstance(written, list) else [written]:
+                where = document.where("match", key)
+                attr = key.removeprefix("attrs.")
+                bounds += _tried(sources, where, lambda a=attr, o=one: [parse_bound(a, o)], [])  # type: ignore[misc]
+        elif key not in _MATCH_KEYS:
+            text = f"match.{key}: use {', '.join(_MATCH_KEYS)} or attrs.NAME"
+            sources.fault(document.where("match", key), "unknown-key", text)
+    if rule.match is not None and "signal" not in match:
+        sources.fault(document.where("match"), "missing-key", "match.signal is missing")
+    for signal in _strings(match["signal"]) if "signal" in match else ():
+        _check_signal(signal, document.where("match", "signal"), sources)
+    unless_path = rule.unless.at if rule.unless else "self"
+    return SymptomSpec(
+        name=rule.name,
+        signals=_strings(match["signal"]) if "signal" in match else (),
+        states=_strings(match.get("state", "raised")),
+        severities=_strings(match["severity"]) if "severity" in match else (),
+        kinds=_strings(match["entity_kind"]) if "entity_kind" in match else (),
+        bounds=tuple(bounds),
+        changes=rule.raise_.changes if rule.raise_ else 1,
+        window_us=round(rule.raise_.within * 1e6) if rule.raise_ else 0,
+        quiet_us=round(rule.clear.quiet * 1e6) if rule.clear else None,
+        absent_signal=rule.absent.signal if rule.absent else None,
+        absent_us=round((rule.absent.for_ + rule.absent.lateness) * 1e6) if rule.absent else 0,
+        unless_symptom=rule.unless.see if rule.unless else None,
+        unless_path=_tried(
+            sources, document.where("unless", "at"), lambda: parse_path(unless_path), ()
+        ),
+        spurious=rule.spurious or knobs.spurious,
+    )
+
+
+def _check_signal(signal: str, where: tuple[str, int, int], sources: _Sources) -> None:
+    known = sources.signals
+    if known and ANY_SIGNAL not in known and signal != ANY_SIGNAL and signal not in known:
+        sources.fault(where, "unknown-signal", f"no collector of this pack emits {signal}")
+
+
+def _signature(
+    document: _Document, rule: Signature, symptoms: dict[str, SymptomSpec], sources: _Sources
+) -> SignatureSpec:
+    where: list[Structure] = []
+    for index, text in enumerate(rule.where):
+        place = document.where("where", index)
+        where += _tried(sources, place, lambda t=text: [parse_structure(t)], [])  # type: ignore[misc]
+    cells = [_cell(document, index, cell, sources) for index, cell in enumerate(rule.symptoms)]
+    refuted = tuple(
+        RefutationSpec(
+            r.see,
+            _tried(sources, document.where("refuted_by", i, "at"), lambda r=r: parse_path(r.at), ()),  # type: ignore[misc]
+            round(r.fresh * 1e6),
+        )
+        for i, r in enumerate(rule.refuted_by)
+    )
+    return SignatureSpec(
+        rule.name,
+        rule.root,
+        tuple(where),
+        rule.prior,
+        tuple(cells),
+        refuted,
+        document.location,
+        tuple(rule.faults),
+    )
+
+
+def _cell(document: _Document, index: int, cell: Cell, sources: _Sources) -> CellSpec:
+    place = document.where("symptoms", index, "at")
+    path = _tried(sources, place, lambda: parse_path(cell.at), ())
+    names = tuple(cell.any) if cell.any else (str(cell.see),)
+    return CellSpec(names, path, cell.p, round(cell.within * 1e6))
+
+
+def _add_bare_signals(sources: _Sources, symptoms: dict[str, SymptomSpec], knobs: Knobs) -> None:
+    """A `see` that names no symptom means the bare signal of that name."""
+    leaks: dict[str, list[float]] = {}
+    for document, model in sources.of(Signature):
+        for index, cell in enumerate(model.symptoms):
+            for name in cell.any or [str(cell.see)]:
+                _bare(name, document.where("symptoms", index), sources, symptoms, knobs)
+                if cell.spurious:
+                    leaks.setdefault(name, []).append(cell.spurious)
+        for index, refutation in enumerate(model.refuted_by):
+            _bare(refutation.see, document.where("refuted_by", index), sources, symptoms, knobs)
+    for document, model in sources.of(SymptomRule):
+        if model.unless:
+            _bare(model.unless.see, document.where("unless", "see"), sources, symptoms, knobs)
+    stated = {m.name for _, m in sources.of(SymptomRule) if m.spurious}
+    for name, values in leaks.items():
+        if name not in stated:
+            spec = symptoms[name]
+            symptoms[name] = _with_leak(spec, min(values))
+
+
+def _with_leak(spec: SymptomSpec, spurious: float) -> SymptomSpec:
+    values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
+    return SymptomSpec(**{**values, "spurious": spurious})
+
+
+def _bare(
+    name: str,
+    where: tuple[str, int, int],
+    sources: _Sources,
+    symptoms: dict[str, SymptomSpec],
+    knobs: Knobs,
+) -> None:
+    if name in symptoms:
+        return
+    known = sources.signals
+    if known and ANY_SIGNAL not in known and name not in known:
+        sources.fault(where, "unknown-symptom", f"{name} is neither a symptom nor a signal")
+    symptoms[name] = SymptomSpec(name, signals=(name,), spurious=knobs.spurious)
+
+
+def _check_symptom_paths(sources: _Sources) -> None:
+    for document, model in sources.of(Signature):
+        kinds = sources.schemas and merge_schemas(sources.schemas).kinds
+        if kinds and model.root != "*" and model.root not in kinds:
+            sources.fault(document.where("root"), "unknown-kind", f"{model.root} is no kind")
+
+
+def _policy(document: _Document, policy: Policy, sources: _Sources) -> Policy:
+    known = {model.name for _, model in sources.of(Signature)}
+    for index, cause in enumerate(policy.cause):
+        if cause != "*" and cause not in known:
+            sources.fault(document.where("cause", index), "unknown-signature", f"no signature {cause}")
+    for index, text in enumerate(policy.guard.only_if):
+        place = document.where("guard", "only_if", index)
+        _tried(sources, place, lambda t=text: [parse_structure(t)], [])  # type: ignore[misc]
+    for index, step in enumerate(policy.do):
+        for verb, body in step.items():
+            if body is None:
+                continue
+            place = document.where("do", index, verb, "target")
+            if body.target != "$root" and not body.target.startswith("$root."):
+                sources.fault(place, "bad-value", "target must be $root or $root.PATH")
+                continue
+            path = body.target.removeprefix("$root").removeprefix(".") or "self"
+            _tried(sources, place, lambda p=path: parse_path(p), ())  # type: ignore[misc]
+    return policy

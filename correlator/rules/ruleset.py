@@ -1,0 +1,125 @@
+"""A rule set as the engine uses it: flat, frozen, its strings parsed, its times in microseconds."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from correlator.rules.conditions import Bound, Structure
+from correlator.rules.paths import Path
+from schemas.rules import Knobs, Policy, RuleTest, SignalRule
+from schemas.topology import TopologySchema
+
+ANY_SIGNAL = "*"
+"""In `match: {signal: "*"}`: every signal that no other symptom of the set names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where something stands in a file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        """Return ``file:line:column``."""
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One thing wrong with a rule file."""
+
+    file: str
+    line: int
+    column: int
+    code: str
+    text: str
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        """Return ``file:line:column: severity [code] text``."""
+        return f"{self.file}:{self.line}:{self.column}: {self.severity} [{self.code}] {self.text}"
+
+
+class RuleFaults(Exception):  # noqa: N818 - it carries many faults, all located
+    """A pack that was refused, with every fault found in it, in file order."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = sorted(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+@dataclass(frozen=True, slots=True)
+class SymptomSpec:
+    """Raw events → a named symptom."""
+
+    name: str
+    signals: tuple[str, ...] = ()
+    states: tuple[str, ...] = ("raised",)
+    severities: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    changes: int = 1
+    window_us: int = 0
+    quiet_us: int | None = None
+    absent_signal: str | None = None
+    absent_us: int = 0
+    unless_symptom: str | None = None
+    unless_path: Path = ()
+    spurious: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class CellSpec:
+    """One thing to see when the root has failed."""
+
+    symptoms: tuple[str, ...]
+    path: Path
+    p: float
+    within_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefutationSpec:
+    """What cannot be seen when the root has failed."""
+
+    symptom: str
+    path: Path
+    fresh_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureSpec:
+    """What a fault of a class looks like."""
+
+    name: str
+    root: str
+    where: tuple[Structure, ...]
+    prior: float
+    cells: tuple[CellSpec, ...]
+    refuted_by: tuple[RefutationSpec, ...]
+    location: Location
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """All rules of one activation; `hash` names its content."""
+
+    name: str
+    version: str
+    hash: str
+    knobs: Knobs
+    symptoms: dict[str, SymptomSpec]
+    signatures: tuple[SignatureSpec, ...]
+    policies: tuple[Policy, ...]
+    schema: TopologySchema
+    signals: dict[str, SignalRule] = field(default_factory=dict)
+    tests: tuple[tuple[RuleTest, Location], ...] = ()
+    locations: dict[str, Location] = field(default_factory=dict)
+    content: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lateness_us(self) -> int:
+        """How late an event may come, microseconds."""
+        return round(self.knobs.lateness * 1e6)

@@ -1,0 +1,197 @@
+"""`EngineState`: the one mutable object, everything the engine remembers of a domain.
+
+It has a canonical JSON form: the same inputs give the same bytes, and an engine restored from
+them goes on exactly as the first would have. Times are microseconds; nothing here reads a clock.
+"""
+
+import heapq
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from correlator.topology import Topology, from_document
+from schemas.base import canonical
+from schemas.topology import TopologySchema
+
+SymptomKey = tuple[str, str]
+"""(symptom, entity)."""
+FaultName = tuple[str, str]
+"""(signature, entity)."""
+
+EVENT_IDS_MAX = 65_536
+"""Ids remembered per generation to know a duplicate; two generations are kept."""
+KEPT_MAX = 5
+"""Event ids and sources kept per sighting, the oldest first."""
+
+
+@dataclass(slots=True)
+class Sighting:
+    """One symptom on one entity."""
+
+    first_us: int
+    last_us: int
+    source: str
+    count: int = 1
+    cleared_us: int | None = None
+    event_ids: list[str] = field(default_factory=list)
+    incident: str | None = None
+    spooled: bool = False
+
+
+@dataclass(slots=True)
+class Sent:
+    """One action that left, and what came back."""
+
+    key: str
+    verb: str
+    target: str
+    step: int
+    sent_us: int
+    state: str = "SENT"
+
+
+@dataclass(slots=True)
+class IncidentState:
+    """One incident from its opening to its end."""
+
+    incident_id: str
+    opened_us: int
+    onset_us: int
+    fault: FaultName
+    state: str = "open"
+    update: int = 0
+    updated_us: int = 0
+    active_us: int = 0
+    cleared_us: int | None = None
+    since_us: int = 0
+    confidence: float = 0.0
+    margin: float = 0.0
+    ranking: list[tuple[str, str, float]] = field(default_factory=list)
+    revises: list[str] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
+    mode: str = "dry_run"
+
+
+@dataclass(slots=True)
+class Session:
+    """A maintenance session."""
+
+    until_us: int | None
+    by: str
+    reason: str
+
+
+@dataclass
+class EngineState:
+    """Everything the engine remembers; part of it is the topology, edited by the log."""
+
+    domain: str
+    topology: Topology
+    rules_hash: str
+    ticks: str = "synthesised"
+    log_generation: str = "0"
+    log_us: int = 0
+    live_us: int = 0
+    offset: int = -1
+    index: int = -1
+    epoch: int = 0
+    mode: str = "dry_run"
+    hold: str | None = None
+    gap_until_us: int = -1
+    gaps_us: list[int] = field(default_factory=list)
+    sightings: dict[SymptomKey, Sighting] = field(default_factory=dict)
+    windows: dict[SymptomKey, deque[int]] = field(default_factory=dict)
+    alive: dict[SymptomKey, int] = field(default_factory=dict)
+    pulses: dict[str, tuple[int, str]] = field(default_factory=dict)
+    levels: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    pending: dict[str, tuple[str, int]] = field(default_factory=dict)
+    incidents: dict[str, IncidentState] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    boots: dict[str, str] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    roots_us: list[tuple[int, str]] = field(default_factory=list)
+    actions_us: dict[str, list[int]] = field(default_factory=dict)
+    deadlines: list[tuple[int, str, str, str]] = field(default_factory=list)
+    recent_ids: set[str] = field(default_factory=set)
+    older_ids: set[str] = field(default_factory=set)
+    dirty: set[SymptomKey] = field(default_factory=set)
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def wake(self, at_us: int, what: str, first: str = "", second: str = "") -> None:
+        """Ask to be woken at a live time; the same request twice is harmless."""
+        heapq.heappush(self.deadlines, (at_us, what, first, second))
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Count something that is not worth a message of its own."""
+        self.counters[name] = self.counters.get(name, 0) + by
+
+    def is_duplicate(self, event_id: str) -> bool:
+        """Remember an id; claim that it was known already."""
+        if event_id in self.recent_ids or event_id in self.older_ids:
+            return True
+        self.recent_ids.add(event_id)
+        if len(self.recent_ids) >= EVENT_IDS_MAX:
+            self.older_ids, self.recent_ids = self.recent_ids, set()
+        return False
+
+    def document(self) -> dict[str, Any]:
+        """Return the canonical JSON form; the topology in its neutral form."""
+        plain = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("topology", *_KEYED, *_SETS)
+        }
+        plain["deadlines"] = sorted(set(self.deadlines))
+        plain["incidents"] = {k: asdict(v) for k, v in sorted(self.incidents.items())}
+        plain["sessions"] = {k: asdict(v) for k, v in sorted(self.sessions.items())}
+        for name in _KEYED:
+            table = getattr(self, name)
+            plain[name] = [[*key, _row(table[key])] for key in sorted(table)]
+        for name in _SETS:
+            plain[name] = sorted(getattr(self, name))
+        return {**plain, "topology": self.topology.document()}
+
+    def text(self) -> str:
+        """Return the canonical bytes of the state as text."""
+        return canonical(self.document())
+
+
+_KEYED = ("sightings", "windows", "alive")
+_SETS = ("recent_ids", "older_ids", "dirty")
+
+
+def _row(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Sighting):
+        return asdict(value)
+    return list(value) if isinstance(value, deque) else value
+
+
+def restore(document: dict[str, Any], schema: TopologySchema) -> EngineState:
+    """Return the state that a document describes; the inverse of `EngineState.document`."""
+    topology = from_document(document["topology"], schema)
+    values = {k: v for k, v in document.items() if k != "topology"}
+    values["sightings"] = {(s, e): Sighting(**row) for s, e, row in document["sightings"]}
+    values["windows"] = {(s, e): deque(row) for s, e, row in document["windows"]}
+    values["alive"] = {(s, e): row for s, e, row in document["alive"]}
+    values["incidents"] = {k: _incident(v) for k, v in document["incidents"].items()}
+    values["sessions"] = {k: Session(**v) for k, v in document["sessions"].items()}
+    values["pulses"] = {k: (v[0], v[1]) for k, v in document["pulses"].items()}
+    values["pending"] = {k: (v[0], v[1]) for k, v in document["pending"].items()}
+    values["levels"] = {k: [(f[0], f[1]) for f in v] for k, v in document["levels"].items()}
+    values["roots_us"] = [(t, root) for t, root in document["roots_us"]]
+    values["deadlines"] = [(a, b, c, d) for a, b, c, d in document["deadlines"]]
+    values["recent_ids"] = set(document["recent_ids"])
+    values["older_ids"] = set(document["older_ids"])
+    values["dirty"] = {(s, e) for s, e in document["dirty"]}
+    heapq.heapify(values["deadlines"])
+    return EngineState(topology=topology, **values)
+
+
+def _incident(document: dict[str, Any]) -> IncidentState:
+    values = dict(document)
+    values["fault"] = tuple(values["fault"])
+    values["ranking"] = [tuple(row) for row in values["ranking"]]
+    values["sent"] = [Sent(**row) for row in values["sent"]]
+    return IncidentState(**values)

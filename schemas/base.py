@@ -1,0 +1,129 @@
+"""Ground rules of every message and file: two kinds of model, entity ids, units, canonical bytes.
+
+Messages on the wire are *tolerant* (unknown fields are kept, so a rolling upgrade loses nothing);
+files that people write are *strict* (an unknown key is an error). Everything is frozen.
+"""
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import WithJsonSchema
+
+MICROSECONDS_PER_SECOND = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+EntityId = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*:.+", max_length=512)]
+"""``kind:rest``, split at the first colon, e.g. ``host:compute-3``."""
+
+Utc = AwareDatetime
+"""An aware time stamp, RFC 3339 on the wire, e.g. ``2026-11-23T10:00:00.012345Z``."""
+
+
+class Wire(BaseModel):
+    """A message: frozen, and tolerant of fields a newer producer added."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+
+class Strict(BaseModel):
+    """A document people write: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def kind_of(entity: str) -> str:
+    """Return the kind of an entity id.
+
+    >>> kind_of("app:bgp:IntGW-01:10.30.2.6")
+    'app'
+    """
+    return entity.partition(":")[0]
+
+
+def canonical(document: Any) -> str:  # noqa: ANN401 - any JSON value is meant
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN.
+
+    >>> canonical({"b": 1, "a": [1.5, None]})
+    '{"a":[1.5,null],"b":1}'
+    """
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(*parts: object) -> str:
+    """Return 32 hexadecimal digits of SHA-256 over the parts: ids are hashes, never random."""
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()[:32]
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return microseconds since 1970 of an aware time.
+
+    >>> to_microseconds(datetime(1970, 1, 1, 0, 0, 1, 5, tzinfo=UTC))
+    1000005
+    """
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(moment_us: int) -> str:
+    """Return the RFC 3339 text, with microseconds, of a time since 1970.
+
+    >>> from_microseconds(1000005)
+    '1970-01-01T00:00:01.000005Z'
+    """
+    moment = _EPOCH + timedelta(microseconds=moment_us)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(us|ms|s|m|h|d)$")
+_SHARE = re.compile(r"^(\d+(?:\.\d+)?)%$")
+
+
+def parse_duration(text: object) -> float:
+    """Return seconds of a number with its unit; a bare number is an error.
+
+    >>> parse_duration("1.5m"), parse_duration("200ms")
+    (90.0, 0.2)
+    """
+    match = _DURATION.match(text) if isinstance(text, str) else None
+    if match is None:
+        msg = "a duration needs its unit: us, ms, s, m, h or d (for example 30s)"
+        raise ValueError(msg)
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def parse_share(text: object) -> float:
+    """Return the fraction that a percentage means.
+
+    >>> parse_share("30%")
+    0.3
+    """
+    match = _SHARE.match(text) if isinstance(text, str) else None
+    if match is None:
+        msg = "a share needs its unit: % (for example 30%)"
+        raise ValueError(msg)
+    return float(match[1]) / 100.0
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": _DURATION.pattern, "examples": ["30s"]}),
+]
+"""Seconds; written with a unit (``30s``, ``200ms``, ``5m``)."""
+
+Share = Annotated[
+    float,
+    BeforeValidator(parse_share),
+    WithJsonSchema({"type": "string", "pattern": _SHARE.pattern, "examples": ["30%"]}),
+]
+"""A fraction 0 … 1; written as a percentage (``30%``)."""
+
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
+"""Strictly between 0 and 1, e.g. 0.9."""

@@ -1,0 +1,141 @@
+"""Everything the engine says: incidents, decisions and actions; and what could not be read.
+
+Ids are hashes of what they name, confidences are rounded to six decimals, times are log time.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.base import EntityId, Wire
+
+Verb = Literal[
+    "notify",
+    "page",
+    "quarantine",
+    "unquarantine",
+    "failover_vnf",
+    "failover_link",
+    "fence",
+    "force_down",
+    "evacuate_vm",
+    "rebuild_vm",
+    "create_vm",
+    "live_migrate",
+    "restart_vm",
+    "restart_process",
+    "reschedule_net",
+    "cleanup_net",
+    "unfence",
+    "revoke",
+]
+"""Every verb there is, in rules, contract and actuators alike."""
+
+DESTRUCTIVE_VERBS = frozenset(
+    {"fence", "force_down", "evacuate_vm", "rebuild_vm", "create_vm", "restart_vm", "live_migrate"}
+)
+"""Verbs that can end or double a workload: never on one witness, never during doubt."""
+
+
+class Cause(Wire):
+    """One ranked explanation of an incident."""
+
+    entity: EntityId = Field(description="e.g. host:compute-3")
+    signature: str = Field(description="the fault class that explains it, e.g. host-power-loss")
+    score: float = Field(description="log-odds gain of this explanation, nats")
+
+
+class Evidence(Wire):
+    """One symptom of an incident, and whether it speaks for or against the cause."""
+
+    symptom: str = Field(description="e.g. host.heartbeat_lost")
+    entity: EntityId = Field(description="where it was seen, or expected")
+    role: Literal["for", "against", "missing", "late"] = Field(description="what it says")
+    weight: float = Field(description="its share of the score, nats; negative speaks against")
+    at: str = Field("", description="of a missing symptom: the path it was expected on")
+    others: list[str] = Field(default_factory=list, description="more entities it is missing on")
+    first_at: str = Field("", description="log time of the first sighting")
+    count: int = Field(0, description="sightings, or entities a missing symptom was expected on")
+    event_ids: list[str] = Field(default_factory=list, description="up to five, oldest first")
+    sources: list[str] = Field(default_factory=list, description="who saw it, up to five")
+
+
+class Incident(Wire):
+    """The current state of one incident (topic ``firstfault.incidents.v1``, compacted)."""
+
+    type: Literal["incident"] = "incident"
+    incident_id: str = Field(description="hash of domain and the input that opened it")
+    domain: str = Field(description="e.g. pod-1")
+    update: int = Field(ge=0, description="0 for the opening, then counting up")
+    state: Literal["suspected", "open", "cleared"] = Field(
+        description="suspected: explained, but not well enough to act upon"
+    )
+    opened_at: str = Field(description="log time")
+    updated_at: str = Field(description="log time")
+    onset_at: str = Field(description="log time of the first symptom of the cause")
+    confidence: float = Field(ge=0.0, le=1.0, description="of the first cause, six decimals")
+    margin: float = Field(description="distance to the runner-up, nats")
+    causes: list[Cause] = Field(description="ranked, the best first; never empty")
+    evidence: list[Evidence] = Field(description="for, late, against, missing")
+    rules: str = Field(description="hash of the rule set that decided")
+    rule: str = Field(description="signature and file:line it stands at")
+    revises: list[str] = Field(default_factory=list, description="causes named before, in order")
+
+
+class Decision(Wire):
+    """What was decided and why, also when it was to wait or not to act."""
+
+    type: Literal["decision"] = "decision"
+    entity: EntityId = Field(description="what it is about")
+    verdict: Literal["act", "wait", "refuse", "note"] = Field(description="the outcome")
+    reason: str = Field(description="an enumerated reason, e.g. confidence_below_policy")
+    text: str = Field(description="the same as one sentence for a reader")
+    incident_id: str | None = Field(None, description="the incident it belongs to")
+    policy: str | None = Field(None, description="the policy that spoke")
+    decided_at: str = Field(description="log time")
+
+
+class Action(Wire):
+    """One step of a plan (topic ``firstfault.actions.v1``); signed by the shell, not here."""
+
+    type: Literal["action"] = "action"
+    schema_version: Literal[1] = 1
+    action_id: str = Field(description="hash of idempotency key and epoch")
+    idempotency_key: str = Field(description="hash of domain, verb, target, generation, …")
+    verb: Verb = Field(description="what to do")
+    target: EntityId = Field(description="to whom")
+    target_generation: int = Field(ge=0, description="boots, or starts, of the target seen so far")
+    domain: str = Field(description="e.g. pod-1")
+    epoch: int = Field(0, ge=0, description="offset of the owner's claim")
+    incident_id: str = Field(description="why")
+    policy: str = Field(description="the policy it comes from")
+    step: int = Field(ge=1, description="position in the plan, from 1")
+    mode: Literal["enforce", "dry_run", "approve"] = Field(description="fixed per plan")
+    needs: list[str] = Field(default_factory=list, description="idempotency keys to be CONFIRMED")
+    parameters: dict[str, str] = Field(default_factory=dict, description="e.g. away_from")
+    expires_at: str = Field(description="log time after which it must not be run")
+
+
+class DeadLetter(Wire):
+    """What could not be read, where it stood, and why (topic ``firstfault.dead-letter.v1``)."""
+
+    source: str = Field(description="file or topic")
+    position: int = Field(ge=0, description="line in the file, or offset in the topic")
+    code: str = Field(description="enumerated, e.g. not_json")
+    reason: str = Field(description="a sentence")
+    excerpt: str = Field("", description="the first 200 characters")
+
+
+Output = Incident | Decision | Action
+
+__all__ = [
+    "DESTRUCTIVE_VERBS",
+    "Action",
+    "Cause",
+    "DeadLetter",
+    "Decision",
+    "Evidence",
+    "Incident",
+    "Output",
+    "Verb",
+]

@@ -1,0 +1,267 @@
+"""The documents of a rule pack: pack, symptom, signature, policy, test.
+
+Files people write: unknown keys are errors, durations carry units, probabilities stay in (0, 1).
+The method they feed is a temporal noisy-OR over a codebook (Spotlight's flattening, Steinder and
+Sethi's positive and negative evidence, Flock's greedy); numbers without another source are knobs
+whose defaults were chosen on the project's own storms.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from schemas.base import Duration, Probability, Share, Strict
+from schemas.outputs import Verb
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.+-]*$", max_length=128)]
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+"""One string or a list of them."""
+
+
+class Knobs(Strict):
+    """How the engine listens; the same for every entity of a site."""
+
+    gather: Duration = Field(
+        "250ms", validate_default=True, description="evidence is gathered this long before a look"
+    )
+    wait: Duration = Field(
+        "0s", validate_default=True, description="after the onset, before an incident opens"
+    )
+    wait_max: Duration = Field(
+        "18s", validate_default=True, description="the same while confidence is weak"
+    )
+    confident: Probability = Field(0.9, description="at least this opens after wait")
+    named: Probability = Field(0.5, description="below it an incident stays suspected")
+    settle: Duration = Field(
+        "60s", validate_default=True, description="quiet after the last clear that closes"
+    )
+    stale: Duration = Field(
+        "10m", validate_default=True, description="a raised symptom not seen again is forgotten"
+    )
+    lateness: Duration = Field(
+        "10s", validate_default=True, description="how late an event may come"
+    )
+    on_time: Probability = Field(0.8, description="share of symptoms that come within `within`")
+    absence_cap: float = Field(-3.0, lt=0.0, description="nats a wholly silent cell may cost")
+    source_cap: float = Field(12.0, gt=0.0, description="nats one source may add to a cause")
+    resighting: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.1, description="factor on `spurious` when a symptom is seen again"
+    )
+    spurious: Probability = Field(1e-3, description="of a symptom that states none")
+    gain_min: float = Field(0.0, description="nats a further cause must gain to be believed")
+    gain_first: float = Field(0.0, description="the same for the first cause of some symptoms")
+
+
+class Pack(Strict):
+    """``pack.yaml``: what the folder is."""
+
+    name: Name = Field(description="e.g. ip-core")
+    version: str = Field(description="of the pack, e.g. 1.0.0")
+    description: str = Field("", description="one sentence")
+    extends: list[str] = Field(default_factory=list, description="folders, relative to this one")
+    topology_schema: str | None = Field(None, description="file, relative to this one")
+    signals: dict[str, "SignalRule"] = Field(
+        default_factory=dict, description="what collectors emit here; * where anything may come"
+    )
+    vars: dict[str, str] = Field(default_factory=dict, description="text for ${name}")
+    engine: Knobs = Field(default_factory=Knobs)
+
+
+class SignalRule(Strict):
+    """One signal a collector emits."""
+
+    period: Duration | None = Field(None, description="how often it is read")
+    text: str = Field("", description="for readers")
+
+
+class Changes(Strict):
+    """So many sightings in a window."""
+
+    changes: int = Field(ge=1, le=1000, description="raised and cleared alike, as `match` says")
+    within: Duration = Field(description="the window, e.g. 30s")
+
+
+class Quiet(Strict):
+    """The symptom ends after this long without a match."""
+
+    quiet: Duration = Field(description="e.g. 60s")
+
+
+class Absent(Strict):
+    """A signal that should keep coming, and did not."""
+
+    signal: str = Field(description="e.g. app.heartbeat")
+    for_: Duration = Field(alias="for", description="silence that counts, e.g. 3s")
+    lateness: Duration = Field("0s", validate_default=True, description="grace on top")
+
+
+class Unless(Strict):
+    """The symptom says nothing while another one stands elsewhere."""
+
+    see: str = Field(description="symptom, e.g. collector.silent")
+    at: str = Field("self", description="path from the entity, e.g. ^vm.^host")
+
+
+class SymptomRule(Strict):
+    """Raw events → a named symptom."""
+
+    kind: Literal["symptom"]
+    name: Name
+    text: str = Field("", description="for readers")
+    match: dict[str, Any] | None = Field(
+        None, description="signal, state, severity, entity_kind, attrs.NAME: a value or a bound"
+    )
+    raise_: Changes | None = Field(None, alias="raise")
+    clear: Quiet | None = None
+    absent: Absent | None = None
+    unless: Unless | None = None
+    spurious: Probability | None = Field(None, description="chance to see it with no cause")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "SymptomRule":
+        if (self.match is None) == (self.absent is None):
+            msg = "a symptom needs either match or absent"
+            raise ValueError(msg)
+        return self
+
+
+class Cell(Strict):
+    """One thing to see when the root has failed."""
+
+    see: str | None = Field(None, description="symptom, or bare signal")
+    any: list[str] | None = Field(None, min_length=1, description="one of these symptoms")
+    at: str = Field("self", description="self, or kinds joined by dots; ^kind goes up")
+    p: Probability = Field(description="chance to see it on an entity there")
+    within: Duration = Field(description="of the onset")
+    spurious: Probability | None = Field(None, description="chance to see it with no cause")
+
+    @model_validator(mode="after")
+    def _one_name(self) -> "Cell":
+        if (self.see is None) == (self.any is None):
+            msg = "a cell needs either see or any"
+            raise ValueError(msg)
+        return self
+
+
+class Refutation(Strict):
+    """What cannot be seen when the root has failed."""
+
+    see: str = Field(description="symptom or signal, e.g. hw.power_ok")
+    at: str = "self"
+    fresh: Duration = Field(description="how recent it must be, e.g. 10s")
+
+
+class Signature(Strict):
+    """What a fault of a class looks like."""
+
+    kind: Literal["signature"]
+    name: Name
+    text: str = Field("", description="for readers")
+    root: str = Field(description="kind of the failed entity, or *")
+    where: Names = Field(default_factory=list, min_length=0, description="structure of the root")
+    prior: Probability = Field(description="chance of this fault, per entity and window")
+    faults: list[str] = Field(
+        default_factory=list, description="label fault types it stands for in `rules fit`; [] any"
+    )
+    symptoms: list[Cell] = Field(min_length=1)
+    refuted_by: list[Refutation] = Field(default_factory=list)
+
+
+class Budget(Strict):
+    """So many actions in a window."""
+
+    actions: int = Field(ge=1)
+    per: Duration
+
+
+class StopIf(Strict):
+    """Too many roots of one kind: then it is us, or what they share."""
+
+    roots: str = Field(description="kind, e.g. host")
+    share: Share = Field(description="of all entities of the kind, e.g. 30%")
+    within: Duration
+
+
+class Guard(Strict):
+    """What must hold before the plan's steps leave."""
+
+    max: Budget | None = None
+    stop_if: StopIf | None = None
+    only_if: Names = Field(default_factory=list, min_length=0, description="structure of the root")
+
+
+class Step(Strict):
+    """One action of a plan."""
+
+    target: str = Field("$root", description="$root, or $root.PATH for each entity there")
+    needs: str | None = Field(None, description="VERB.confirmed of an earlier step")
+    timeout: Duration = Field("60s", validate_default=True, description="validity of the action")
+    parameters: dict[str, str] = Field(default_factory=dict, description="passed on; $root filled")
+
+
+class Policy(Strict):
+    """What to do about a cause, under which guards."""
+
+    kind: Literal["policy"]
+    name: Name
+    text: str = Field("", description="for readers")
+    cause: Names = Field(description="signatures, or *")
+    confidence: str = Field(">= 0.9", pattern=r"^>= ?0?\.\d+$", description="e.g. >= 0.99")
+    hold: Duration = Field("0s", validate_default=True, description="best explanation this long")
+    guard: Guard = Field(default_factory=Guard)
+    do: list[dict[Verb, Step | None]] = Field(min_length=1)
+
+    @property
+    def confidence_min(self) -> float:
+        """The number behind ``>=``."""
+        return float(self.confidence.removeprefix(">=").strip())
+
+
+class Expectation(Strict):
+    """Something that must follow, or in ``never`` must not."""
+
+    by: Duration | None = Field(None, description="of the case's own time")
+    root: str | None = Field(None, description="entity, or kind:* in never")
+    signature: str | None = None
+    confidence: str | None = Field(None, pattern=r"^>= ?0?\.\d+$")
+    action: Verb | None = None
+    node: str | None = Field(None, description="target of the action")
+    targets: list[str] | None = None
+    after: str | None = Field(None, description="VERB.confirmed that must come first")
+    cleared: bool | None = Field(None, description="the incident has ended")
+
+
+class Case(Strict):
+    """One time line and what must and must not follow."""
+
+    name: str
+    events: str = Field(description="lines: TIME [+LATE] [clear] SIGNAL ENTITY… [NAME=VALUE…]")
+    expect: list[Expectation] = Field(default_factory=list)
+    never: list[Expectation] = Field(default_factory=list)
+    hold_under: list[str | dict[str, Any]] = Field(default_factory=list)
+    until: Duration | None = Field(None, description="end of the case; default: past all waits")
+
+
+class RuleTest(Strict):
+    """A test of rules, beside them."""
+
+    kind: Literal["test"]
+    rules: list[str] = Field(min_length=1, description="signatures this test covers")
+    topology: dict[str, Any] = Field(description="short form, or {file: NAME}, or nodes and edges")
+    cases: list[Case] = Field(min_length=1)
+
+
+RuleDocument = SymptomRule | Signature | Policy | RuleTest
+DOCUMENTS: dict[str, type[SymptomRule] | type[Signature] | type[Policy] | type[RuleTest]] = {
+    "symptom": SymptomRule,
+    "signature": Signature,
+    "policy": Policy,
+    "test": RuleTest,
+}
+"""The four documents by their ``kind``."""

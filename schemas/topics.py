@@ -1,0 +1,28 @@
+"""The topics, their keys and what they carry; the major version is part of each name."""
+
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from schemas.inputs import Frame
+from schemas.outputs import Action, DeadLetter, Decision, Incident
+
+
+class Topic(NamedTuple):
+    """One topic: its name, its key, what is on it and for how long."""
+
+    name: str
+    key: str
+    message: type[BaseModel]
+    compacted: bool
+    what: str
+
+
+TOPICS = (
+    Topic("firstfault.log.v1", "domain", Frame, False, "the one input log"),
+    Topic("firstfault.actions.v1", "target", Action, False, "one action per message"),
+    Topic("firstfault.incidents.v1", "incident", Incident, True, "current state of incidents"),
+    Topic("firstfault.decisions.v1", "entity", Decision, False, "every decision with its reason"),
+    Topic("firstfault.dead-letter.v1", "source", DeadLetter, False, "what could not be read"),
+)
+"""The topics this version reads or writes."""
