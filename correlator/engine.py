@@ -251,10 +251,11 @@ class Engine:
 
     def _again(self, key: SymptomKey, sighting: Sighting, now_us: int) -> None:
         if sighting.cleared_us is not None:
+            gone_us = now_us - sighting.cleared_us
+            over = self._is_over(sighting.incident, gone_us)
             sighting.cleared_us = None
-            if sighting.incident is None:
-                sighting.first_us = now_us
-                self._mark(key)
+            if over:
+                self._anew(key, sighting, now_us)
         sighting.last_us = now_us
         sighting.count += 1
         if sighting.count == 2:  # noqa: PLR2004 - the second sighting is what corroborates
@@ -262,6 +263,25 @@ class Engine:
         incident = self.state.incidents.get(sighting.incident or "")
         if incident is not None:
             incident.active_us = now_us
+
+    def _is_over(self, incident_id: str | None, gone_us: int) -> bool:
+        """Claim that what a symptom stood for had ended before it came back."""
+        if incident_id is None or gone_us >= 2 * self._knob_us["settle"]:
+            return True
+        if gone_us < self._knob_us["lateness"]:
+            return False
+        return not any(self._stands(key) for key in self.evidence.get(incident_id, ()))
+
+    def _anew(self, key: SymptomKey, sighting: Sighting, now_us: int) -> None:
+        """A symptom that had been gone is the first of something new, not more of the old."""
+        sighting.first_us = now_us
+        sighting.count = 0
+        if sighting.incident is not None:
+            self.evidence.get(sighting.incident, set()).discard(key)
+            self.state.wake(now_us, "close", sighting.incident)
+            sighting.incident = None
+            self.state.wake(now_us + self._knob_us["stale"], "expire", *key)
+        self._mark(key)
 
     def _excused(self, spec: SymptomSpec, entity: str) -> bool:
         return any(
@@ -591,11 +611,15 @@ class Engine:
         chosen: dict[str, Verdict],
         taken: dict[str, Verdict],
     ) -> IncidentState | None:
-        incidents = [self.state.incidents[i] for i in before if i not in taken]
         entity = verdict.candidate.fault[1]
-        for incident in incidents:
-            if incident.fault[1] == entity:
-                return incident
+        incidents = [
+            incident
+            for incident in (self.state.incidents[i] for i in before if i not in taken)
+            if self._continues(incident, verdict)
+        ]
+        same = [i for i in incidents if i.fault[1] == entity]
+        if same:
+            return max(same, key=lambda i: (i.onset_us, i.incident_id))
         free = [i for i in incidents if i.fault[1] not in chosen]
         overlap = {
             i.incident_id: len(self.evidence.get(i.incident_id, set()) & verdict.candidate.support.keys())
@@ -603,6 +627,12 @@ class Engine:
         }
         best = max(free, key=lambda i: (overlap[i.incident_id], -i.opened_us), default=None)
         return best if best is not None and overlap[best.incident_id] else None
+
+    def _continues(self, incident: IncidentState, verdict: Verdict) -> bool:
+        """Claim that a cause began early enough to be what the incident was opened for."""
+        cells = self.rules.signatures[verdict.candidate.fault[0]].cells
+        span_us = max(cell.within_us for cell in cells) + self._knob_us["lateness"]
+        return verdict.candidate.onset_us <= incident.onset_us + span_us
 
     def _consider(self, look: Look, verdict: Verdict) -> None:
         """A fault with no incident yet: wait, mute it, or open one."""
@@ -723,10 +753,10 @@ class Engine:
 
     def _assign(self, explanation: Explanation) -> None:
         """Give each explained symptom to the incident of the cause that explains it."""
-        by_entity = {
-            incident.fault[1]: incident
-            for _, incident in sorted(self.state.incidents.items())
-        }
+        newest_last = sorted(
+            self.state.incidents.values(), key=lambda i: (i.onset_us, i.incident_id)
+        )
+        by_entity = {incident.fault[1]: incident for incident in newest_last}
         for key in explanation.symptoms:
             fault = explanation.owner.get(key)
             incident = by_entity.get(fault[1]) if fault else None

@@ -6,13 +6,14 @@ of Flock (2023). Scores are natural logarithms (nats). Keeps: adding a symptom t
 faults explain never adds a fault; nothing depends on the order in which sightings came.
 """
 
+import itertools
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from correlator.codebook import Codebook, Fault
 from correlator.rules.paths import walk
-from correlator.rules.ruleset import RuleSet
+from correlator.rules.ruleset import CellSpec, RuleSet
 from correlator.state import Sighting, SymptomKey
 
 COMPONENT_MAX = 4096
@@ -21,6 +22,10 @@ CANDIDATES_MAX = 512
 """Faults weighed against each other in one look, the best on their own first."""
 SEEDS_MAX = 6
 """Likeliest faults from which an explanation is begun; the best of them is kept."""
+RIVALS_MAX = 8
+"""Entities weighed as a replacement of a chosen one."""
+RANKS_MAX = 4
+"""Runner-ups told of each cause."""
 Q_MAX = 0.999999
 """No symptom is ever explained so well that another cause could add nothing at all."""
 
@@ -62,6 +67,20 @@ class Explanation:
     """symptom → the chosen fault that explains it."""
 
 
+@dataclass(slots=True)
+class Weighed:
+    """The candidates of one component, with what every search over them needs."""
+
+    candidates: list[Candidate]
+    leaks: dict[SymptomKey, float]
+    touching: dict[SymptomKey, list[int]]
+
+    def likeliest(self, banned: Collection[str]) -> list[int]:
+        """Return the candidates on other entities, the largest gain on its own first."""
+        allowed = (i for i, c in enumerate(self.candidates) if c.fault[1] not in banned)
+        return sorted(allowed, key=lambda i: (-self.candidates[i].gain, i))
+
+
 class Look:
     """One look at a component; holds what its functions share, and nothing between looks."""
 
@@ -86,7 +105,7 @@ class Look:
             return None
         cells = self.rules.signatures[fault[0]].cells
         span_us = max(cells[cell].within_us for cell in support.values()) + self._lateness_us
-        onset_us = self._onset(support, span_us)
+        onset_us = self._onset(support, cells, span_us)
         timely: dict[SymptomKey, float] = {}
         late: dict[SymptomKey, float] = {}
         shown: dict[int, set[str]] = {}
@@ -101,18 +120,29 @@ class Look:
         base = self._base(fault, column.totals, shown, onset_us)
         return Candidate(fault, onset_us, base, timely, late)
 
-    def _onset(self, support: dict[SymptomKey, int], span_us: int) -> int:
-        """Return the start of the densest window: an old symptom does not date a new fault."""
-        times = sorted(self.sightings[key].first_us for key in support)
-        if times[-1] - times[0] <= span_us:
-            return times[0]
-        best, best_count, end = times[0], 0, 0
-        for start, time_us in enumerate(times):
-            while end < len(times) and times[end] <= time_us + span_us:
-                end += 1
-            if end - start > best_count:
-                best, best_count = time_us, end - start
+    def _onset(self, support: dict[SymptomKey, int], cells: tuple[CellSpec, ...], span_us: int) -> int:
+        """Return the start of the window in which the support weighs most, the last of equals.
+
+        An old symptom does not date a new fault.
+        """
+        times = sorted((self.sightings[key].first_us, key) for key in support)
+        if times[-1][0] - times[0][0] <= span_us:
+            return times[0][0]
+        weights = [self._weight(key, cells[support[key]].p) for _, key in times]
+        best, best_weight = times[0][0], -math.inf
+        for start, (time_us, _) in enumerate(times):
+            within = itertools.takewhile(
+                lambda pair, until_us=time_us + span_us: pair[0][0] <= until_us,  # type: ignore[misc]
+                zip(times[start:], weights[start:], strict=True),
+            )
+            weight = math.fsum(weight for _, weight in within)
+            if weight >= best_weight:
+                best, best_weight = time_us, weight
         return best
+
+    def _weight(self, key: SymptomKey, p: float) -> float:
+        leak = self.leak(key)
+        return math.log((1.0 - (1.0 - leak) * (1.0 - p)) / leak)
 
     def _base(
         self, fault: Fault, totals: tuple[int, ...], shown: dict[int, set[str]], onset_us: int
@@ -162,12 +192,7 @@ class Look:
         return candidate.base + total
 
     def greedy(
-        self,
-        candidates: list[Candidate],
-        touching: dict[SymptomKey, list[int]],
-        leaks: dict[SymptomKey, float],
-        banned: Collection[str] = (),
-        first: int | None = None,
+        self, weighed: Weighed, banned: Collection[str] = (), first: int | None = None
     ) -> tuple[list[int], float]:
         """Return indices of the chosen candidates, in order, and their total score.
 
@@ -175,8 +200,9 @@ class Look:
         touched; `first` is taken before any other. Every fault pays for being assumed: the first
         `gain_first`, each further one `gain_min`; so assuming nothing scores 0.
         """
-        q = dict(leaks)
-        gains = {i: self.gain(c, q) for i, c in enumerate(candidates) if c.fault[1] not in banned}
+        candidates = weighed.candidates
+        q = dict(weighed.leaks)
+        gains = {i: c.gain for i, c in enumerate(candidates) if c.fault[1] not in banned}
         chosen: list[int] = []
         total = 0.0
         while gains:
@@ -186,22 +212,15 @@ class Look:
                 break
             total += added
             chosen.append(best)
-            for index in self._explain(candidates[best], touching, q):
+            for index in sorted(self._explain(candidates[best], weighed.touching, q)):
                 if index in gains:
                     gains[index] = self.gain(candidates[index], q)
         return chosen, total
 
-    def search(
-        self,
-        candidates: list[Candidate],
-        touching: dict[SymptomKey, list[int]],
-        leaks: dict[SymptomKey, float],
-        banned: Collection[str] = (),
-    ) -> tuple[list[int], float]:
+    def search(self, weighed: Weighed, banned: Collection[str] = ()) -> tuple[list[int], float]:
         """Return the best of the greedy explanations that begin with each of the likeliest."""
-        allowed = [i for i, c in enumerate(candidates) if c.fault[1] not in banned]
-        seeds = sorted(allowed, key=lambda i: (-candidates[i].gain, i))[:SEEDS_MAX]
-        runs = [self.greedy(candidates, touching, leaks, banned, seed) for seed in seeds]
+        seeds = weighed.likeliest(banned)[:SEEDS_MAX]
+        runs = [self.greedy(weighed, banned, seed) for seed in seeds]
         return max(runs, key=lambda run: run[1], default=([], 0.0))
 
     def _explain(
@@ -221,27 +240,30 @@ class Look:
         for index, candidate in enumerate(candidates):
             for key in candidate.support:
                 touching.setdefault(key, []).append(index)
-        leaks = {key: self.leak(key) for key in symptoms}
+        weighed = Weighed(candidates, {key: self.leak(key) for key in symptoms}, touching)
+        chosen, total, margins = self._settled(weighed)
+        verdicts = [self._verdict(weighed, chosen, i, total, margins[i]) for i in chosen]
+        owner = self._owners(candidates, chosen)
+        for verdict in verdicts:
+            verdict.unexplained = [key for key in symptoms if key not in owner]
+        return Explanation(symptoms, verdicts, owner)
+
+    def _settled(self, weighed: Weighed) -> tuple[list[int], float, dict[int, float]]:
+        """Return the explanation that no ban of one of its entities improves, with its margins."""
         banned: set[str] = set()
-        chosen, total = self.search(candidates, touching, leaks)
+        chosen, total = self.search(weighed)
         margins: dict[int, float] = {}
         position = 0
         while position < len(chosen):
-            entity = candidates[chosen[position]].fault[1]
-            without, other = self.search(candidates, touching, leaks, {*banned, entity})
+            entity = weighed.candidates[chosen[position]].fault[1]
+            without, other = self.search(weighed, {*banned, entity})
             if other > total:
                 banned.add(entity)
                 chosen, total, margins, position = without, other, {}, 0
                 continue
             margins[chosen[position]] = total - other
             position += 1
-        verdicts = [
-            self._verdict(candidates, chosen, index, margins[index], leaks) for index in chosen
-        ]
-        owner = self._owners(candidates, chosen)
-        for verdict in verdicts:
-            verdict.unexplained = [key for key in symptoms if key not in owner]
-        return Explanation(symptoms, verdicts, owner)
+        return chosen, total, margins
 
     def _owners(self, candidates: list[Candidate], chosen: list[int]) -> dict[SymptomKey, Fault]:
         owner: dict[SymptomKey, Fault] = {}
@@ -256,32 +278,24 @@ class Look:
         return owner
 
     def _verdict(
-        self,
-        candidates: list[Candidate],
-        chosen: list[int],
-        index: int,
-        margin: float,
-        leaks: dict[SymptomKey, float],
+        self, weighed: Weighed, chosen: list[int], index: int, total: float, margin: float
     ) -> Verdict:
-        """Rank every candidate as a replacement of one chosen fault, the others kept."""
-        q = dict(leaks)
-        for other in chosen:
-            if other != index:
-                self._explain(candidates[other], {}, q)
-        own = candidates[index]
-        own.gain = self.gain(own, q)
-        kept = {candidates[other].fault[1] for other in chosen if other != index}
-        best: dict[str, tuple[float, Fault]] = {}
-        for candidate in candidates:
-            entity = candidate.fault[1]
-            shares = any(key in own.support for key in candidate.support)
-            if entity == own.fault[1] or entity in kept or not shares:
-                continue
-            score = self.gain(candidate, q)
-            if entity not in best or score > best[entity][0]:
-                best[entity] = (score, candidate.fault)
-        others = sorted(best.values(), key=lambda one: (-one[0], one[1]))
-        ranking = [(own.fault, own.gain), *((fault, score) for score, fault in others[:4])]
+        """Rank the entities that could replace a chosen one, each by its best explanation."""
+        own = weighed.candidates[index]
+        kept = {weighed.candidates[other].fault[1] for other in chosen}
+        rivals: dict[str, int] = {}
+        for i in weighed.likeliest(kept):
+            candidate = weighed.candidates[i]
+            if any(key in own.support for key in candidate.support):
+                rivals.setdefault(candidate.fault[1], i)
+            if len(rivals) >= RIVALS_MAX:
+                break
+        scored = []
+        for i in rivals.values():
+            _, other = self.greedy(weighed, {own.fault[1]}, first=i)
+            scored.append((round(own.gain - (total - other), 9), weighed.candidates[i].fault))
+        scored.sort(key=lambda one: (-one[0], one[1]))
+        ranking = [(own.fault, own.gain), *((fault, score) for score, fault in scored[:RANKS_MAX])]
         return Verdict(own, margin, _sigmoid(margin), ranking, [])
 
 
