@@ -6,6 +6,7 @@ of Flock (2023). Scores are natural logarithms (nats). Keeps: adding a symptom t
 faults explain never adds a fault; nothing depends on the order in which sightings came.
 """
 
+import heapq
 import itertools
 import math
 from collections.abc import Collection, Iterable
@@ -24,6 +25,8 @@ SEEDS_MAX = 6
 """Likeliest faults from which an explanation is begun; the best of them is kept."""
 RIVALS_MAX = 8
 """Entities weighed as a replacement of a chosen one."""
+IMPROVEMENTS_MAX = 16
+"""Times a better explanation found while weighing rivals is taken up, per look."""
 RANKS_MAX = 4
 """Runner-ups told of each cause."""
 Q_MAX = 0.999999
@@ -73,12 +76,6 @@ class Weighed:
 
     candidates: list[Candidate]
     leaks: dict[SymptomKey, float]
-    touching: dict[SymptomKey, list[int]]
-
-    def likeliest(self, banned: Collection[str]) -> list[int]:
-        """Return the candidates on other entities, the largest gain on its own first."""
-        allowed = (i for i, c in enumerate(self.candidates) if c.fault[1] not in banned)
-        return sorted(allowed, key=lambda i: (-self.candidates[i].gain, i))
 
 
 class Look:
@@ -177,93 +174,89 @@ class Look:
 
     def gain(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
         """Return what a fault adds to an explanation that explains each symptom with chance q."""
-        by_source: dict[str, float] = {}
         total = 0.0
         for key, p in candidate.support.items():
-            explained = q[key]
-            added = math.log((1.0 - (1.0 - explained) * (1.0 - p)) / explained)
-            source = self.sightings[key].source
-            sum_now = by_source.get(source, 0.0) + added
-            by_source[source] = sum_now
-            total += added
-        cap = self.knobs.source_cap
-        if total > cap:
-            total = sum(min(by_source[source], cap) for source in sorted(by_source))
+            total += math.log(p / q[key] + 1.0 - p)
+        if total > self.knobs.source_cap:
+            total = self._capped(candidate, q)
         return candidate.base + total
 
-    def greedy(
-        self, weighed: Weighed, banned: Collection[str] = (), first: int | None = None
-    ) -> tuple[list[int], float]:
-        """Return indices of the chosen candidates, in order, and their total score.
+    def _capped(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return the support with each source counted up to the cap: one liar condemns nobody."""
+        by_source: dict[str, float] = {}
+        for key, p in candidate.support.items():
+            source = self.sightings[key].source
+            by_source[source] = by_source.get(source, 0.0) + math.log(p / q[key] + 1.0 - p)
+        return sum(min(by_source[source], self.knobs.source_cap) for source in sorted(by_source))
 
-        Each step takes the largest gain (ties: the smaller fault) and reworks only the gains it
-        touched; `first` is taken before any other. Every fault pays for being assumed: the first
-        `gain_first`, each further one `gain_min`; so assuming nothing scores 0.
+    def greedy(
+        self, weighed: Weighed, allowed: Iterable[int], first: int | None = None
+    ) -> tuple[list[int], float]:
+        """Return which of the allowed candidates are chosen, in order, and their total score.
+
+        Each step takes the largest gain (ties: the smaller fault); `first` is taken before any
+        other. A gain only shrinks as symptoms get explained, so it is worked out again only when
+        it comes to the top. Every fault pays for being assumed: the first `gain_first`, each
+        further one `gain_min`; so assuming nothing scores 0.
         """
         candidates = weighed.candidates
         q = dict(weighed.leaks)
-        gains = {i: c.gain for i, c in enumerate(candidates) if c.fault[1] not in banned}
+        heap = [(-candidates[i].gain, i) for i in allowed]
+        heapq.heapify(heap)
         chosen: list[int] = []
         total = 0.0
-        while gains:
-            best = first if first in gains else max(gains, key=lambda i: (gains[i], -i))
-            added = gains.pop(best) - (self.knobs.gain_min if chosen else self.knobs.gain_first)
+        if first is not None:
+            chosen.append(first)
+            total = candidates[first].gain - self.knobs.gain_first
+            if total <= 0.0:
+                return [], 0.0
+            self._explain(candidates[first], q)
+        while heap:
+            _, index = heapq.heappop(heap)
+            if index == first:
+                continue
+            gain = self.gain(candidates[index], q) if chosen else candidates[index].gain
+            if heap and (-gain, index) > heap[0]:
+                heapq.heappush(heap, (-gain, index))
+                continue
+            added = gain - (self.knobs.gain_min if chosen else self.knobs.gain_first)
             if added <= 0.0:
                 break
             total += added
-            chosen.append(best)
-            for index in sorted(self._explain(candidates[best], weighed.touching, q)):
-                if index in gains:
-                    gains[index] = self.gain(candidates[index], q)
+            chosen.append(index)
+            self._explain(candidates[index], q)
         return chosen, total
 
-    def search(self, weighed: Weighed, banned: Collection[str] = ()) -> tuple[list[int], float]:
+    def search(self, weighed: Weighed) -> tuple[list[int], float]:
         """Return the best of the greedy explanations that begin with each of the likeliest."""
-        seeds = weighed.likeliest(banned)[:SEEDS_MAX]
-        runs = [self.greedy(weighed, banned, seed) for seed in seeds]
+        everything = range(len(weighed.candidates))
+        likeliest = sorted(everything, key=lambda i: (-weighed.candidates[i].gain, i))
+        runs = [self.greedy(weighed, everything, seed) for seed in likeliest[:SEEDS_MAX]]
         return max(runs, key=lambda run: run[1], default=([], 0.0))
 
-    def _explain(
-        self, chosen: Candidate, touching: dict[SymptomKey, list[int]], q: dict[SymptomKey, float]
-    ) -> set[int]:
-        changed: set[int] = set()
+    def _explain(self, chosen: Candidate, q: dict[SymptomKey, float]) -> None:
         for keys in (chosen.support, chosen.late):
             for key, p in keys.items():
                 if key in q:
                     q[key] = min(Q_MAX, 1.0 - (1.0 - q[key]) * (1.0 - p))
-                    changed.update(touching.get(key, ()))
-        return changed
 
     def explain(self, symptoms: list[SymptomKey], candidates: list[Candidate]) -> Explanation:
         """Return the best set of faults for a component, each with margin and runner-ups."""
-        touching: dict[SymptomKey, list[int]] = {}
-        for index, candidate in enumerate(candidates):
-            for key in candidate.support:
-                touching.setdefault(key, []).append(index)
-        weighed = Weighed(candidates, {key: self.leak(key) for key in symptoms}, touching)
-        chosen, total, margins = self._settled(weighed)
-        verdicts = [self._verdict(weighed, chosen, i, total, margins[i]) for i in chosen]
+        weighed = Weighed(candidates, {key: self.leak(key) for key in symptoms})
+        chosen, total = self.search(weighed)
+        verdicts: list[Verdict] = []
+        improvements = 0
+        while len(verdicts) < len(chosen):
+            verdict, other, better = self._verdict(weighed, chosen, len(verdicts), total)
+            if better > total and improvements < IMPROVEMENTS_MAX:
+                chosen, total, verdicts = other, better, []
+                improvements += 1
+            else:
+                verdicts.append(verdict)
         owner = self._owners(candidates, chosen)
         for verdict in verdicts:
             verdict.unexplained = [key for key in symptoms if key not in owner]
         return Explanation(symptoms, verdicts, owner)
-
-    def _settled(self, weighed: Weighed) -> tuple[list[int], float, dict[int, float]]:
-        """Return the explanation that no ban of one of its entities improves, with its margins."""
-        banned: set[str] = set()
-        chosen, total = self.search(weighed)
-        margins: dict[int, float] = {}
-        position = 0
-        while position < len(chosen):
-            entity = weighed.candidates[chosen[position]].fault[1]
-            without, other = self.search(weighed, {*banned, entity})
-            if other > total:
-                banned.add(entity)
-                chosen, total, margins, position = without, other, {}, 0
-                continue
-            margins[chosen[position]] = total - other
-            position += 1
-        return chosen, total, margins
 
     def _owners(self, candidates: list[Candidate], chosen: list[int]) -> dict[SymptomKey, Fault]:
         owner: dict[SymptomKey, Fault] = {}
@@ -278,25 +271,44 @@ class Look:
         return owner
 
     def _verdict(
-        self, weighed: Weighed, chosen: list[int], index: int, total: float, margin: float
-    ) -> Verdict:
-        """Rank the entities that could replace a chosen one, each by its best explanation."""
-        own = weighed.candidates[index]
-        kept = {weighed.candidates[other].fault[1] for other in chosen}
-        rivals: dict[str, int] = {}
-        for i in weighed.likeliest(kept):
-            candidate = weighed.candidates[i]
-            if any(key in own.support for key in candidate.support):
-                rivals.setdefault(candidate.fault[1], i)
-            if len(rivals) >= RIVALS_MAX:
-                break
+        self, weighed: Weighed, chosen: list[int], position: int, total: float
+    ) -> tuple[Verdict, list[int], float]:
+        """Weigh one chosen fault against its rivals, the other chosen ones kept or dropped.
+
+        Returns the verdict, and the best explanation without the fault's entity, with its total.
+        """
+        own = weighed.candidates[chosen[position]]
+        rest = [i for i in chosen if i != chosen[position]]
+        q = dict(weighed.leaks)
+        for i in rest:
+            self._explain(weighed.candidates[i], q)
+        rivals = self._rivals(weighed, own, rest, q)
+        best, best_total = self.greedy(weighed, [*rest, *rivals])
         scored = []
-        for i in rivals.values():
-            _, other = self.greedy(weighed, {own.fault[1]}, first=i)
-            scored.append((round(own.gain - (total - other), 9), weighed.candidates[i].fault))
+        for i in rivals:
+            other, other_total = self.greedy(weighed, [*rest, i], first=i)
+            scored.append((round(own.gain - (total - other_total), 9), weighed.candidates[i].fault))
+            if other_total > best_total:
+                best, best_total = other, other_total
         scored.sort(key=lambda one: (-one[0], one[1]))
         ranking = [(own.fault, own.gain), *((fault, score) for score, fault in scored[:RANKS_MAX])]
-        return Verdict(own, margin, _sigmoid(margin), ranking, [])
+        margin = total - best_total
+        return Verdict(own, margin, _sigmoid(margin), ranking, []), best, best_total
+
+    def _rivals(
+        self, weighed: Weighed, own: Candidate, rest: list[int], q: dict[SymptomKey, float]
+    ) -> list[int]:
+        """Return the likeliest fault of each of the entities that could replace a chosen one."""
+        kept = {weighed.candidates[i].fault[1] for i in rest} | {own.fault[1]}
+        best: dict[str, tuple[float, int]] = {}
+        for i, candidate in enumerate(weighed.candidates):
+            entity = candidate.fault[1]
+            if entity in kept or own.support.keys().isdisjoint(candidate.support.keys()):
+                continue
+            rank = (-max(self.gain(candidate, q), candidate.gain - self.knobs.gain_min), i)
+            if entity not in best or rank < best[entity]:
+                best[entity] = rank
+        return [i for _, i in sorted(best.values())[:RIVALS_MAX]]
 
 
 def _sigmoid(x: float) -> float:
