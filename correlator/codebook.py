@@ -6,10 +6,11 @@ edit of the topology nearby; so the cost of an event depends on its neighbourhoo
 size of the graph. Pure: a cache of (topology, rules), never part of a snapshot.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from correlator.rules.paths import Path, starts, walk
+from correlator.rules.paths import Path, backwards, starts, walk
 from correlator.rules.ruleset import RuleSet, SignatureSpec
 from correlator.topology import Topology
 from schemas.base import kind_of
@@ -27,9 +28,10 @@ COLUMNS_MAX = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one fault shows: how many entities each cell addresses, and through which path."""
+    """What one fault shows: how many entities of each kind, and through which path."""
 
-    totals: tuple[int, ...]
+    totals: dict[tuple[int, str], int]
+    """(cell, kind) → entities of the kind that the cell addresses."""
     reach: dict[str, tuple[int, ...]]
     """node → indices of the paths that lead to it, the shortest first."""
 
@@ -61,16 +63,18 @@ class Codebook:
         self.rules = rules
         self._layouts = [_layout(signature) for signature in rules.signatures]
         self._listing: dict[str, list[tuple[int, Path]]] = {}
+        """symptom → (signature, path) of each cell that lists it."""
         for index, signature in enumerate(rules.signatures):
             for cell in signature.cells:
                 for symptom in cell.symptoms:
-                    entry = (index, cell.path)
-                    entries = self._listing.setdefault(symptom, [])
-                    if entry not in entries:
-                        entries.append(entry)
-        steps = [len(cell.path) for s in rules.signatures for cell in s.cells]
-        steps += [len(claim.path) for s in rules.signatures for claim in s.where]
-        self._hops = max(steps, default=0) + 1
+                    self._listing.setdefault(symptom, []).append((index, cell.path))
+        self._routes: dict[tuple[str, str], tuple[tuple[int, Path], ...]] = {}
+        """(symptom, kind it is seen on) → (signature, steps back to its root); on demand."""
+        shown = [len(cell.path) for s in rules.signatures for cell in s.cells]
+        claimed = [len(claim.path) for s in rules.signatures for claim in s.where]
+        # An edit may make or unmake a root as far away as its `where` looks, and with the root
+        # the causes of all that it shows, as far again.
+        self._hops = max(shown, default=0) + max(claimed, default=0) + 1
         self._columns: dict[str, dict[int, Column | None]] = {}
         self._causes: dict[str, dict[str, tuple[Cause, ...]]] = {}
 
@@ -99,24 +103,25 @@ class Codebook:
                 reach[node] = (*reach.get(node, ()), number)
         return Column(self._totals(index, reach), reach)
 
-    def _totals(self, index: int, reach: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    def _totals(self, index: int, reach: dict[str, tuple[int, ...]]) -> dict[tuple[int, str], int]:
         """Count, for each cell, the nodes that it rather than a shorter one addresses."""
-        shapes: dict[tuple[int, ...], int] = {}
-        for numbers in reach.values():
-            shapes[numbers] = shapes.get(numbers, 0) + 1
-        totals = [0] * len(self.rules.signatures[index].cells)
-        cell_at = self._layouts[index].cell_at
-        for numbers, count in shapes.items():
-            taken: set[str] = set()
-            counted: set[int] = set()
-            for number in numbers:
-                for (at, symptom), cell in cell_at.items():
-                    if at == number and symptom not in taken:
-                        taken.add(symptom)
-                        counted.add(cell)
-            for cell in counted:
-                totals[cell] += count
-        return tuple(totals)
+        shapes = Counter((kind_of(node), numbers) for node, numbers in reach.items())
+        totals: dict[tuple[int, str], int] = {}
+        for (kind, numbers), count in sorted(shapes.items()):
+            for cell in self._cells_of(index, numbers):
+                totals[cell, kind] = totals.get((cell, kind), 0) + count
+        return totals
+
+    def _cells_of(self, index: int, numbers: tuple[int, ...]) -> list[int]:
+        """Return the cells that address a node reached over these paths, each symptom once."""
+        taken: set[str] = set()
+        cells: dict[int, None] = {}
+        for number in numbers:
+            for (at, symptom), cell in self._layouts[index].cell_at.items():
+                if at == number and symptom not in taken:
+                    taken.add(symptom)
+                    cells[cell] = None
+        return list(cells)
 
     def cell_of(self, fault: Fault, symptom: str, entity: str) -> int | None:
         """Return the cell through which a fault shows a symptom on an entity, if it does."""
@@ -143,15 +148,25 @@ class Codebook:
 
     def _find_causes(self, symptom: str, entity: str) -> tuple[Cause, ...]:
         found: dict[Fault, int] = {}
-        for index, path in self._listing.get(symptom, ()):
-            root_kind = self.rules.signatures[index].root
-            for root in starts(self.topology, entity, path, root_kind):
+        for index, back in self._routes_to(symptom, kind_of(entity)):
+            for root in starts(self.topology, entity, back):
                 fault = (index, root)
                 if fault not in found:
                     cell = self.cell_of(fault, symptom, entity)
                     if cell is not None:
                         found[fault] = cell
         return tuple(sorted(found.items()))
+
+    def _routes_to(self, symptom: str, kind: str) -> tuple[tuple[int, Path], ...]:
+        known = self._routes.get((symptom, kind))
+        if known is None:
+            routes = []
+            for index, path in self._listing.get(symptom, ()):
+                root_kind = self.rules.signatures[index].root
+                if (path[-1].kind if path else root_kind) in ("*", kind):
+                    routes.append((index, backwards(path, root_kind)))
+            known = self._routes[symptom, kind] = tuple(dict.fromkeys(routes))
+        return known
 
     def missing(self, fault: Fault, cell: int, seen: Iterable[str], bound: int) -> list[str]:
         """Return up to `bound` entities that a cell addresses and that are not among `seen`."""
@@ -160,7 +175,9 @@ class Codebook:
             return []
         present = set(seen)
         symptom = self.rules.signatures[fault[0]].cells[cell].symptoms[0]
-        absent = (n for n in column.reach if n not in present and self.cell_of(fault, symptom, n) == cell)
+        absent = (
+            n for n in column.reach if n not in present and self.cell_of(fault, symptom, n) == cell
+        )
         return sorted(absent)[:bound]
 
     def forget(self, nodes: Iterable[str]) -> set[str] | None:

@@ -155,7 +155,7 @@ def _estimate(rules: RuleSet, recordings: list[Labelled]) -> tuple[RuleSet, FitR
             fault = (index, label.roots[0])
             column = codebook.column(fault)
             labels[index] += 1
-            for cell, total in enumerate(column.totals if column else ()):
+            for (cell, _), total in (column.totals if column else {}).items():
                 expected[index, cell] += total
             for symptom, entity in shown:
                 cell_seen = codebook.cell_of(fault, symptom, entity)
@@ -292,8 +292,8 @@ def shortest_paths(topology: Topology, root: str, depth: int) -> dict[str, Typed
     for _ in range(depth):
         following: dict[str, TypedPath] = {}
         for node, path in sorted(edge.items()):
-            ups = ((near, Step(up=True, kind=kind_of(near))) for near in topology.dependencies(node))
-            downs = ((near, Step(up=False, kind=kind_of(near))) for near in topology.down[node])
+            ups = ((near, Step(True, kind_of(near))) for near in topology.dependencies(node))
+            downs = ((near, Step(False, kind_of(near))) for near in topology.down[node])
             for near, step in (*ups, *downs):
                 if near not in found:
                     longer = (*path, step)

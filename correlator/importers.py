@@ -1,6 +1,7 @@
 """Topologies from files: our neutral JSON or YAML, networkx node-link JSON, GraphML."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from correlator.topology import Edge, ImportReport, Topology, build
-from schemas.base import kind_of
+from schemas.base import ENTITY_CHARACTERS_MAX
 from schemas.topology import TopologyDocument, TopologySchema
 
+UNKNOWN_KIND = "unknown"
+"""Kind of an entity whose name states none."""
 UNDIRECTED_NODE_KIND = "switch"
 """Kind of a node of an undirected network map that states none."""
 UNDIRECTED_EDGE_KIND = "link"
@@ -69,17 +72,19 @@ def from_neutral(data: dict[str, Any], faults: list[str]) -> Parsed:
         msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise ValueError(msg) from error
     names: dict[str, str] = {}
+    ambiguous: dict[str, str] = {}
     nodes: list[tuple[str, bool | None]] = []
     for node in document.nodes:
         entity = entity_id(node.kind, node.id)
-        if names.get(node.id, entity) != entity:
-            faults.append(f"id {node.id} is used by {names[node.id]} and {entity}")
-        names.setdefault(node.id, entity)
+        if names.setdefault(node.id, entity) != entity:
+            ambiguous.setdefault(node.id, entity)
         names.setdefault(entity, entity)
         nodes.append((entity, node.redundant))
     edges: list[Edge] = []
     for edge in document.edges:
-        ends = [names.get(end, end if ":" in end else f"unknown:{end}") for end in (edge.from_, edge.to)]
+        for end in sorted({edge.from_, edge.to} & ambiguous.keys()):
+            faults.append(f"an edge names {end}: {names[end]} and not {ambiguous.pop(end)}")
+        ends = [names.get(end) or entity_id(None, end) for end in (edge.from_, edge.to)]
         if ends[0] == ends[1]:
             faults.append(f"{ends[0]} depends on itself: left out")
             continue
@@ -90,12 +95,21 @@ def from_neutral(data: dict[str, Any], faults: list[str]) -> Parsed:
 def entity_id(kind: str | None, name: str) -> str:
     """Return ``kind:rest``; a name that states no kind is of kind ``unknown``.
 
+    What no `EntityId` may hold is replaced, the same for topologies, events and labels.
+
     >>> entity_id("app", "bgp:IntGW-01"), entity_id(None, "host:h1"), entity_id("host", "host:h1")
     ('app:bgp:IntGW-01', 'host:h1', 'host:h1')
+    >>> entity_id("BGP session", "a"), entity_id("3par", "b")
+    ('BGP_session:a', '_3par:b')
     """
     if kind is None:
-        return name if ":" in name else f"unknown:{name}"
-    return name if kind_of(name) == kind and ":" in name else f"{kind}:{name}"
+        kind, name = name.split(":", 1) if ":" in name else (UNKNOWN_KIND, name)
+    name = name.removeprefix(f"{kind}:")
+    if not (kind.isascii() and kind.isidentifier()):
+        kind = re.sub(r"^(?=\d|$)|\W", "_", kind, flags=re.ASCII)
+    if not (name.isascii() and name.isprintable() and name):
+        name = re.sub(r"[\r\n]+", " ", name).encode(errors="replace").decode() or "_"
+    return f"{kind}:{name}"[:ENTITY_CHARACTERS_MAX]
 
 
 def _from_graph(graph: "nx.Graph[Any]") -> Parsed:
@@ -107,13 +121,16 @@ def _from_graph(graph: "nx.Graph[Any]") -> Parsed:
         (ids[node], data.get("redundant")) for node, data in graph.nodes(data=True)
     ]
     edges: list[Edge] = []
-    for number, (a, b, data) in enumerate(sorted(graph.edges(data=True), key=lambda e: (str(e[0]), str(e[1])))):
+    for number, (a, b, data) in enumerate(
+        sorted(graph.edges(data=True), key=lambda e: (str(e[0]), str(e[1])))
+    ):
         if a == b:
             continue
         if graph.is_directed():
             edges.append((ids[a], str(data.get("relation", "depends_on")), ids[b]))
         else:
-            link = f"{UNDIRECTED_EDGE_KIND}:{data.get('id', f'{a}-{b}-{number}')}"
+            name = str(data.get("id", f"{a}-{b}-{number}"))
+            link = entity_id(UNDIRECTED_EDGE_KIND, name)
             edges += [(link, "attached_to", ids[a]), (link, "attached_to", ids[b])]
     return nodes, edges
 

@@ -7,7 +7,6 @@ faults explain never adds a fault; nothing depends on the order in which sightin
 """
 
 import heapq
-import itertools
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from correlator.codebook import Codebook, Fault
 from correlator.rules.paths import walk
 from correlator.rules.ruleset import CellSpec, RuleSet
+from schemas.base import kind_of
 from correlator.state import Sighting, SymptomKey
 
 COMPONENT_MAX = 4096
@@ -40,11 +40,20 @@ class Candidate:
     fault: Fault
     onset_us: int
     base: float
+    footprint: int
+    """entities on which it could show anything; of equals the smaller footprint is preferred"""
     support: dict[SymptomKey, float]
     """timely symptom → p of its cell."""
+    optional: dict[SymptomKey, float] = field(default_factory=dict)
+    """timely symptom of an optional cell → p."""
     late: dict[SymptomKey, float] = field(default_factory=dict)
     """symptom outside the window of this onset → p: explained, but no support."""
     gain: float = 0.0
+
+    @property
+    def explains(self) -> set[SymptomKey]:
+        """The timely symptoms, expected and optional ones."""
+        return {*self.support, *self.optional}
 
 
 @dataclass(slots=True)
@@ -101,57 +110,71 @@ class Look:
         if column is None or not support or self._refuted(fault):
             return None
         cells = self.rules.signatures[fault[0]].cells
-        span_us = max(cells[cell].within_us for cell in support.values()) + self._lateness_us
-        onset_us = self._onset(support, cells, span_us)
+        onset_us = self._onset(support, cells)
         timely: dict[SymptomKey, float] = {}
+        optional: dict[SymptomKey, float] = {}
         late: dict[SymptomKey, float] = {}
-        shown: dict[int, set[str]] = {}
+        shown: dict[tuple[int, str], set[str]] = {}
         for key, index in sorted(support.items()):
             cell = cells[index]
             first_us = self.sightings[key].first_us
-            if onset_us <= first_us <= onset_us + cell.within_us + self._lateness_us:
-                timely[key] = cell.p
-                shown.setdefault(index, set()).add(key[1])
-            else:
+            if not onset_us <= first_us <= onset_us + cell.within_us + self._lateness_us:
                 late[key] = cell.p
+            elif cell.optional:
+                optional[key] = cell.p
+            else:
+                timely[key] = cell.p
+                shown.setdefault((index, kind_of(key[1])), set()).add(key[1])
         base = self._base(fault, column.totals, shown, onset_us)
-        return Candidate(fault, onset_us, base, timely, late)
+        return Candidate(fault, onset_us, base, len(column.reach), timely, optional, late)
 
-    def _onset(self, support: dict[SymptomKey, int], cells: tuple[CellSpec, ...], span_us: int) -> int:
-        """Return the start of the window in which the support weighs most, the last of equals.
+    def _onset(self, support: dict[SymptomKey, int], cells: tuple[CellSpec, ...]) -> int:
+        """Return the onset for which the timely support weighs most, the last of equals.
 
-        An old symptom does not date a new fault.
+        An old symptom does not date a new fault. Each symptom speaks for the onsets from its own
+        window before its first sighting up to that sighting; O(n log n) in the support.
         """
-        times = sorted((self.sightings[key].first_us, key) for key in support)
-        if times[-1][0] - times[0][0] <= span_us:
-            return times[0][0]
-        weights = [self._weight(key, cells[support[key]].p) for _, key in times]
-        best, best_weight = times[0][0], -math.inf
-        for start, (time_us, _) in enumerate(times):
-            within = itertools.takewhile(
-                lambda pair, until_us=time_us + span_us: pair[0][0] <= until_us,  # type: ignore[misc]
-                zip(times[start:], weights[start:], strict=True),
-            )
-            weight = math.fsum(weight for _, weight in within)
-            if weight >= best_weight:
-                best, best_weight = time_us, weight
-        return best
+        times = [self.sightings[key].first_us for key in support]
+        earliest_us = min(times)
+        narrowest_us = min(cells[cell].within_us for cell in support.values()) + self._lateness_us
+        if max(times) - earliest_us <= narrowest_us:
+            return earliest_us
+        turns: list[tuple[int, int, float]] = []
+        for key, cell in sorted(support.items()):
+            first_us = self.sightings[key].first_us
+            weight = self._weight(key, cells[cell].p)
+            turns.append((first_us - cells[cell].within_us - self._lateness_us, 0, weight))
+            turns.append((first_us, 1, weight))
+        best_us, best, weight_now = earliest_us, -math.inf, 0.0
+        for at_us, ends, weight in sorted(turns):
+            if ends and weight_now >= best - 1e-9:
+                best_us, best = at_us, weight_now
+            weight_now += -weight if ends else weight
+        return best_us
 
     def _weight(self, key: SymptomKey, p: float) -> float:
         leak = self.leak(key)
         return math.log((1.0 - (1.0 - leak) * (1.0 - p)) / leak)
 
     def _base(
-        self, fault: Fault, totals: tuple[int, ...], shown: dict[int, set[str]], onset_us: int
+        self,
+        fault: Fault,
+        totals: dict[tuple[int, str], int],
+        shown: dict[tuple[int, str], set[str]],
+        onset_us: int,
     ) -> float:
-        """Return log prior odds plus what every expected and unseen symptom costs by now."""
+        """Return log prior odds plus what every expected and unseen symptom costs by now.
+
+        A cell of which nothing is seen on any entity of a kind costs no more than the cap: its
+        collector may be deaf, or what would have spoken may be dead itself.
+        """
         signature = self.rules.signatures[fault[0]]
         age_us = max(0, self.now_us - onset_us)
         score = math.log(signature.prior) - math.log1p(-signature.prior)
-        for index, total in enumerate(totals):
-            seen = len(shown.get(index, ()))
-            if total > seen:
-                cell = signature.cells[index]
+        for place, total in totals.items():
+            seen = len(shown.get(place, ()))
+            cell = signature.cells[place[0]]
+            if total > seen and not cell.optional:
                 cost = (total - seen) * math.log1p(-cell.p * self._arrived(age_us, cell.within_us))
                 score += max(cost, self.knobs.absence_cap) if not seen else cost
         return score
@@ -179,6 +202,9 @@ class Look:
             total += math.log(p / q[key] + 1.0 - p)
         if total > self.knobs.source_cap:
             total = self._capped(candidate, q)
+        if candidate.optional:
+            more = sum(math.log(p / q[key] + 1.0 - p) for key, p in candidate.optional.items())
+            total += min(more, self.knobs.optional_cap)
         return candidate.base + total
 
     def _capped(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
@@ -194,26 +220,28 @@ class Look:
     ) -> tuple[list[int], float]:
         """Return which of the allowed candidates are chosen, in order, and their total score.
 
-        Each step takes the largest gain (ties: the smaller fault); `first` is taken before any
+        Each step takes the largest gain (ties: the smaller footprint); `first` is taken before any
         other. A gain only shrinks as symptoms get explained, so it is worked out again only when
         it comes to the top. Every fault pays for being assumed: the first `gain_first`, each
-        further one `gain_min`; so assuming nothing scores 0.
+        further one `gain_min`; so assuming nothing scores 0. An entity fails in one way at a time.
         """
         candidates = weighed.candidates
         q = dict(weighed.leaks)
         heap = [(-candidates[i].gain, i) for i in allowed]
         heapq.heapify(heap)
         chosen: list[int] = []
+        entities: set[str] = set()
         total = 0.0
         if first is not None:
             chosen.append(first)
+            entities.add(candidates[first].fault[1])
             total = candidates[first].gain - self.knobs.gain_first
             if total <= 0.0:
                 return [], 0.0
             self._explain(candidates[first], q)
         while heap:
             _, index = heapq.heappop(heap)
-            if index == first:
+            if candidates[index].fault[1] in entities:
                 continue
             gain = self.gain(candidates[index], q) if chosen else candidates[index].gain
             if heap and (-gain, index) > heap[0]:
@@ -224,6 +252,7 @@ class Look:
                 break
             total += added
             chosen.append(index)
+            entities.add(candidates[index].fault[1])
             self._explain(candidates[index], q)
         return chosen, total
 
@@ -235,7 +264,7 @@ class Look:
         return max(runs, key=lambda run: run[1], default=([], 0.0))
 
     def _explain(self, chosen: Candidate, q: dict[SymptomKey, float]) -> None:
-        for keys in (chosen.support, chosen.late):
+        for keys in (chosen.support, chosen.optional, chosen.late):
             for key, p in keys.items():
                 if key in q:
                     q[key] = min(Q_MAX, 1.0 - (1.0 - q[key]) * (1.0 - p))
@@ -260,7 +289,7 @@ class Look:
 
     def _owners(self, candidates: list[Candidate], chosen: list[int]) -> dict[SymptomKey, Fault]:
         owner: dict[SymptomKey, Fault] = {}
-        for part in ("support", "late"):
+        for part in ("support", "optional", "late"):
             best: dict[SymptomKey, float] = {}
             for index in chosen:
                 keys: dict[SymptomKey, float] = getattr(candidates[index], part)
@@ -287,11 +316,12 @@ class Look:
         scored = []
         for i in rivals:
             other, other_total = self.greedy(weighed, [*rest, i], first=i)
-            scored.append((round(own.gain - (total - other_total), 9), weighed.candidates[i].fault))
+            scored.append((round(own.gain - (total - other_total), 9), i))
             if other_total > best_total:
                 best, best_total = other, other_total
         scored.sort(key=lambda one: (-one[0], one[1]))
-        ranking = [(own.fault, own.gain), *((fault, score) for score, fault in scored[:RANKS_MAX])]
+        others = [(weighed.candidates[i].fault, score) for score, i in scored[:RANKS_MAX]]
+        ranking = [(own.fault, own.gain), *others]
         margin = total - best_total
         return Verdict(own, margin, _sigmoid(margin), ranking, []), best, best_total
 
@@ -303,7 +333,7 @@ class Look:
         best: dict[str, tuple[float, int]] = {}
         for i, candidate in enumerate(weighed.candidates):
             entity = candidate.fault[1]
-            if entity in kept or own.support.keys().isdisjoint(candidate.support.keys()):
+            if entity in kept or own.explains.isdisjoint(candidate.explains):
                 continue
             rank = (-max(self.gain(candidate, q), candidate.gain - self.knobs.gain_min), i)
             if entity not in best or rank < best[entity]:
@@ -338,15 +368,16 @@ def component(
             candidates[fault] = None
             if candidate is None:
                 continue
-            for near in candidate.support:
+            for near in (*candidate.support, *candidate.optional):
                 if near not in leaks:
                     leaks[near] = look.leak(near)
             candidate.gain = look.gain(candidate, leaks)
             if candidate.gain <= min(look.knobs.gain_min, look.knobs.gain_first):
                 continue
             candidates[fault] = candidate
-            for near in sorted({*candidate.support, *candidate.late} - symptoms):
+            for near in sorted({*candidate.support, *candidate.optional, *candidate.late} - symptoms):
                 symptoms.add(near)
                 waiting.append(near)
     viable = sorted(filter(None, candidates.values()), key=lambda c: (-c.gain, c.fault))
-    return sorted(symptoms), sorted(viable[:CANDIDATES_MAX], key=lambda c: c.fault)
+    likeliest = viable[:CANDIDATES_MAX]
+    return sorted(symptoms), sorted(likeliest, key=lambda c: (c.footprint, c.fault))

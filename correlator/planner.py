@@ -1,68 +1,95 @@
 """From a cause to steps: guards first, harmless steps at once, destructive ones only with proof.
 
-Pure: called by the engine with itself; what it decides leaves as `Decision`s and `Action`s.
-Keeps: I1 (no step that needs a fence before that fence is CONFIRMED), I3 (no destructive step on
-one source), I4 (none in a gap, a hold or maintenance), I6 (one idempotency key per effect).
+Reads one domain and one incident; what it decides leaves as `Decision`s and `Action`s.
+Keeps: I1 (no step that needs a fence before the fence of that very generation is CONFIRMED), I3
+(no destructive step on one source), I4 (none in a gap, a hold or maintenance), I6 (one
+idempotency key per effect).
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from correlator import report
+from correlator.domain import Domain
 from correlator.rules.conditions import parse_structure
 from correlator.rules.paths import parse_path, walk
 from correlator.state import IncidentState, Sent
-from schemas.base import digest, kind_of
-from schemas.outputs import DESTRUCTIVE_VERBS, Action, Decision
+from schemas.base import digest, from_microseconds, kind_of
+from schemas.inputs import Result
+from schemas.outputs import DESTRUCTIVE_VERBS, Action, Decision, Verb
 from schemas.rules import Policy, Step
 
-if TYPE_CHECKING:
-    from correlator.engine import Engine
-    from schemas.inputs import Result
-
-FINAL = frozenset({"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN"})
+FINAL = frozenset({"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN", "REVOKED"})
+TELLING = frozenset({"notify", "page"})
+"""Verbs whose every update is an effect of its own, and which nothing takes back."""
 SOURCES_MIN = 2
 """Independent sources a destructive step needs."""
+REVOKE_US = 60_000_000
+"""How long a revocation is worth delivering: as long as an action may wait by default."""
 Refusal = tuple[str, str, str]
 """(verdict, reason, sentence)."""
 
 
-def plan(engine: "Engine", incident: IncidentState) -> None:
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step of a policy for one root."""
+
+    policy: Policy
+    number: int
+    verb: Verb
+    body: Step
+    targets: tuple[str, ...]
+
+
+def plan(domain: Domain, incident: IncidentState) -> None:
     """Decide what to do about an incident now; say each reason once."""
-    policy = policy_for(engine, incident.fault[0])
+    policy = policy_for(domain, incident.fault[0])
     if policy is None:
-        _say(engine, incident, "", ("note", "no_policy", f"no policy speaks of {incident.fault[0]}"))
+        text = f"no policy speaks of {incident.fault[0]}"
+        _say(domain, incident, "", ("note", "no_policy", text))
         return
-    refusal = next(_refusals(engine, incident, policy), None)
+    refusal = next(_refusals(domain, incident, policy), None)
     if refusal is not None:
-        _say(engine, incident, policy.name, refusal)
+        _say(domain, incident, policy.name, refusal)
         return
-    for number, (verb, step) in enumerate(
-        ((verb, body or Step()) for entry in policy.do for verb, body in entry.items()), start=1
-    ):
-        refusal = _step_refusal(engine, incident, verb, step)
+    steps = _steps(domain, policy, incident.fault[1])
+    for step in steps:
+        proofs = _proofs(domain, incident, step, steps)
+        refusal = next(_step_refusals(domain, incident, step, proofs), None)
         if refusal is not None:
-            _say(engine, incident, f"{policy.name} step {number}", refusal)
+            _say(domain, incident, f"{policy.name} step {step.number}", refusal)
             return
-        _send(engine, incident, policy, number, verb, step)
+        _send(domain, incident, step, [key for key, _ in proofs])
 
 
-def policy_for(engine: "Engine", signature: str) -> Policy | None:
+def policy_for(domain: Domain, signature: str) -> Policy | None:
     """Return the policy that names a signature, else the one for all, else None."""
-    named = (p for p in engine.rules.policies if signature in p.cause)
-    general = (p for p in engine.rules.policies if "*" in p.cause)
+    named = (p for p in domain.rules.policies if signature in p.cause)
+    general = (p for p in domain.rules.policies if "*" in p.cause)
     return next(named, None) or next(general, None)
 
 
-def _refusals(engine: "Engine", incident: IncidentState, policy: Policy) -> Iterator[Refusal]:
-    state = engine.state
+def _steps(domain: Domain, policy: Policy, root: str) -> list[PlannedStep]:
+    written = [(verb, body or Step()) for entry in policy.do for verb, body in entry.items()]
+    return [
+        PlannedStep(policy, number, verb, body, _targets(domain, root, body.target))
+        for number, (verb, body) in enumerate(written, start=1)
+    ]
+
+
+def _targets(domain: Domain, root: str, target: str) -> tuple[str, ...]:
+    path = target.removeprefix("$root").removeprefix(".")
+    return walk(domain.state.topology, root, parse_path(path)) if path else (root,)
+
+
+# ---- guards --------------------------------------------------------------------------------
+
+
+def _refusals(domain: Domain, incident: IncidentState, policy: Policy) -> Iterator[Refusal]:
+    state = domain.state
     root = incident.fault[1]
     if incident.confidence < policy.confidence_min:
-        yield (
-            "wait",
-            "confidence_below_policy",
-            f"{root}: confidence {incident.confidence:.3f} is below {policy.confidence_min}",
-        )
+        text = f"{root}: confidence {incident.confidence:.3f} is below {policy.confidence_min}"
+        yield "wait", "confidence_below_policy", text
     hold_us = round(policy.hold * 1e6)
     if state.live_us - incident.since_us < hold_us:
         state.wake(incident.since_us + hold_us, "plan", incident.incident_id)
@@ -72,11 +99,11 @@ def _refusals(engine: "Engine", incident: IncidentState, policy: Policy) -> Iter
     for text in policy.guard.only_if:
         if not parse_structure(text).holds(state.topology, root):
             yield "refuse", "guard_only_if", f"{root}: {text} does not hold"
-    yield from _crowds(engine, policy)
+    yield from _crowds(domain, policy)
 
 
-def _crowds(engine: "Engine", policy: Policy) -> Iterator[Refusal]:
-    state = engine.state
+def _crowds(domain: Domain, policy: Policy) -> Iterator[Refusal]:
+    state = domain.state
     stop = policy.guard.stop_if
     if stop is not None:
         since_us = state.live_us - round(stop.within * 1e6)
@@ -84,140 +111,154 @@ def _crowds(engine: "Engine", policy: Policy) -> Iterator[Refusal]:
         hit = sum(kind_of(root) == stop.roots for root in roots)
         all_of_kind = state.topology.kind_counts.get(stop.roots, 0)
         if hit > stop.share * all_of_kind:
-            text = f"{hit} of {all_of_kind} {stop.roots} entities are roots: it is us, or what they share"
-            yield "refuse", "guard_stop_if", text
+            text = f"{hit} of {all_of_kind} {stop.roots} entities are roots"
+            yield "refuse", "guard_stop_if", f"{text}: it is us, or what they share"
     budget = policy.guard.max
     if budget is not None:
         since_us = state.live_us - round(budget.per * 1e6)
-        recent = [t for t in state.actions_us.get(policy.name, []) if t >= since_us]
+        recent = [at for at in state.actions_us.get(policy.name, []) if at >= since_us]
         state.actions_us[policy.name] = recent
         if len(recent) >= budget.actions:
             yield "refuse", "guard_max", f"{len(recent)} actions in {budget.per:g} s are the budget"
 
 
-def _step_refusal(
-    engine: "Engine", incident: IncidentState, verb: str, step: Step
-) -> Refusal | None:
-    state = engine.state
-    if step.needs:
-        needed = step.needs.split(".")[0]
-        found = [sent for sent in incident.sent if sent.verb == needed]
-        if not found or not all(sent.state == "CONFIRMED" for sent in found):
-            states = ", ".join(sorted({sent.state for sent in found})) or "not sent"
-            return "wait", "needs_proof", f"{verb} waits for {step.needs} ({needed}: {states})"
-    if verb not in DESTRUCTIVE_VERBS:
-        return None
+def _proofs(
+    domain: Domain, incident: IncidentState, step: PlannedStep, steps: list[PlannedStep]
+) -> list[tuple[str, str]]:
+    """Return (idempotency key, state) of each action a step needs, for this root as it is now."""
+    needed = step.body.needs.split(".")[0] if step.body.needs else None
+    states = {sent.key: sent.state for sent in incident.sent}
+    keys = [
+        _key(domain, incident, other.verb, target)
+        for other in steps
+        if other.verb == needed and other.number < step.number
+        for target in other.targets
+    ]
+    return [(key, states.get(key, "not sent")) for key in keys]
+
+
+def _step_refusals(
+    domain: Domain, incident: IncidentState, step: PlannedStep, proofs: list[tuple[str, str]]
+) -> Iterator[Refusal]:
+    states = sorted({state for _, state in proofs})
+    if step.body.needs and states != ["CONFIRMED"]:
+        found = ", ".join(states) or "nothing to confirm"
+        yield "wait", "needs_proof", f"{step.verb} waits for {step.body.needs} ({found})"
+    if step.verb in DESTRUCTIVE_VERBS:
+        yield from _dangers(domain, incident, step.verb)
+
+
+def _dangers(domain: Domain, incident: IncidentState, verb: str) -> Iterator[Refusal]:
+    state = domain.state
     if incident.state != "open":
-        return "refuse", "only_suspected", f"{verb} needs a named cause, this one is suspected"
+        yield "refuse", "only_suspected", f"{verb} needs a named cause, this one is suspected"
     if state.hold is not None:
-        return "wait", "domain_hold", f"{verb} waits: the domain is held ({state.hold})"
+        yield "wait", "domain_hold", f"{verb} waits: the domain is held ({state.hold})"
     if state.live_us < state.gap_until_us:
         state.wake(state.gap_until_us, "plan", incident.incident_id)
-        return "wait", "stream_gap", f"{verb} waits: the log has just had a gap"
-    keys = sorted(engine.evidence.get(incident.incident_id, ()))
-    sources = {state.sightings[k].source for k in keys if not state.sightings[k].spooled}
+        yield "wait", "stream_gap", f"{verb} waits: the log has just had a gap"
+    held = [state.sightings[key] for key in domain.standing.held_by(incident.incident_id)]
+    sources = {name for one in held if one.cleared_us is None for name in one.witnesses}
     if len(sources) < SOURCES_MIN:
-        return "wait", "one_witness", f"{verb} needs {SOURCES_MIN} sources, there is {len(sources)}"
-    return None
+        yield "wait", "one_witness", f"{verb} needs {SOURCES_MIN} sources, there is {len(sources)}"
 
 
-def _targets(engine: "Engine", root: str, target: str) -> list[str]:
-    path = target.removeprefix("$root").removeprefix(".")
-    return list(walk(engine.state.topology, root, parse_path(path))) if path else [root]
+# ---- actions -------------------------------------------------------------------------------
 
 
-def _send(
-    engine: "Engine", incident: IncidentState, policy: Policy, number: int, verb: str, step: Step
-) -> None:
+def _key(domain: Domain, incident: IncidentState, verb: str, target: str) -> str:
+    state = domain.state
+    told = (incident.incident_id, incident.update) if verb in TELLING else ()
+    generation = state.generations.get(target, 0)
+    return digest(state.domain, verb, target, generation, incident.mode, 0, *told)
+
+
+def _send(domain: Domain, incident: IncidentState, step: PlannedStep, needs: list[str]) -> None:
     """Emit a step's actions that have not left yet."""
-    state = engine.state
-    needs = [s.key for s in incident.sent if step.needs and s.verb == step.needs.split(".")[0]]
-    for target in _targets(engine, incident.fault[1], step.target):
-        if any(s.verb == verb and s.target == target for s in incident.sent):
+    state = domain.state
+    root = incident.fault[1]
+    name = step.policy.name
+    parameters = {k: v.replace("$root", root) for k, v in step.body.parameters.items()}
+    for target in step.targets:
+        if any(sent.verb == step.verb and sent.target == target for sent in incident.sent):
             continue
-        told = (incident.incident_id, incident.update) if verb in ("notify", "page") else ()
-        generation = state.generations.get(target, 0)
-        key = digest(state.domain, verb, target, generation, incident.mode, 0, *told)
-        incident.sent.append(Sent(key, verb, target, number, state.live_us))
-        state.actions_us.setdefault(policy.name, []).append(state.live_us)
-        parameters = {k: v.replace("$root", incident.fault[1]) for k, v in step.parameters.items()}
-        engine.out.append(
-            Action(
-                action_id=digest(key, state.epoch),
-                idempotency_key=key,
-                verb=verb,  # type: ignore[arg-type]
-                target=target,
-                target_generation=generation,
-                domain=state.domain,
-                epoch=state.epoch,
-                incident_id=incident.incident_id,
-                policy=policy.name,
-                step=number,
-                mode=incident.mode,  # type: ignore[arg-type]
-                needs=needs,
-                parameters=parameters,
-                expires_at=report.moment(state.log_us + round(step.timeout * 1e6)),
-            )
-        )
-        text = f"{verb} {target}: {incident.fault[0]} of {incident.fault[1]} ({incident.mode})"
-        _say(engine, incident, f"{policy.name} step {number} {target}", ("act", "policy", text))
+        key = _key(domain, incident, step.verb, target)
+        sent = Sent(key, step.verb, target, step.number, state.live_us)
+        incident.sent.append(sent)
+        state.actions_us.setdefault(name, []).append(state.live_us)
+        action = _action(domain, incident, sent, name, round(step.body.timeout * 1e6))
+        domain.out.append(action.model_copy(update={"needs": needs, "parameters": parameters}))
+        text = f"{step.verb} {target}: {incident.fault[0]} of {root} ({incident.mode})"
+        _say(domain, incident, f"{name} step {step.number} {target}", ("act", "policy", text))
 
 
-def revoke(engine: "Engine", incident: IncidentState) -> None:
+def _action(
+    domain: Domain, incident: IncidentState, sent: Sent, policy: str, valid_us: int
+) -> Action:
+    state = domain.state
+    return Action(
+        action_id=digest(sent.key, state.epoch or 0),
+        idempotency_key=sent.key,
+        verb=sent.verb,  # type: ignore[arg-type]
+        target=sent.target,
+        target_generation=state.generations.get(sent.target, 0),
+        domain=state.domain,
+        epoch=state.epoch or 0,
+        incident_id=incident.incident_id,
+        policy=policy,
+        step=sent.step,
+        mode=incident.mode,  # type: ignore[arg-type]
+        expires_at=from_microseconds(state.log_us + valid_us),
+    )
+
+
+def revoke(domain: Domain, incident: IncidentState) -> None:
     """Take back what was sent for a cause that is no longer believed."""
-    state = engine.state
-    for sent in [s for s in incident.sent if s.verb not in ("notify", "page", "revoke")]:
-        if sent.state in FINAL:
+    state = domain.state
+    for sent in incident.sent:
+        if sent.verb in TELLING or sent.state in FINAL:
             continue
         sent.state = "REVOKED"
         key = digest(state.domain, "revoke", sent.key)
-        engine.out.append(
-            Action(
-                action_id=digest(key, state.epoch),
-                idempotency_key=key,
-                verb="revoke",
-                target=sent.target,
-                target_generation=state.generations.get(sent.target, 0),
-                domain=state.domain,
-                epoch=state.epoch,
-                incident_id=incident.incident_id,
-                policy="verdict_changed",
-                step=sent.step,
-                mode=incident.mode,  # type: ignore[arg-type]
-                parameters={"revokes": sent.key, "verb": sent.verb},
-                expires_at=report.moment(state.log_us + 60_000_000),
-            )
-        )
+        recall = Sent(key, "revoke", sent.target, sent.step, state.live_us)
+        action = _action(domain, incident, recall, "verdict_changed", REVOKE_US)
+        parameters = {"revokes": sent.key, "verb": sent.verb}
+        domain.out.append(action.model_copy(update={"parameters": parameters}))
     incident.said.clear()
 
 
-def take_result(engine: "Engine", result: "Result") -> None:
+def take_result(domain: Domain, result: Result) -> None:
     """Note what came of an action; the steps that waited for it may now leave."""
-    state = engine.state
-    for incident in (state.incidents[i] for i in sorted(state.incidents)):
-        for sent in incident.sent:
-            if sent.key != result.idempotency_key or sent.state in FINAL:
-                continue
-            if incident.mode == "dry_run":
-                text = f"{sent.verb} {sent.target}: a dry run proves nothing"
-                _say(engine, incident, sent.key, ("refuse", "dry_run_result", text))
-                return
-            sent.state = result.state
-            if sent.verb == "unfence" and result.state == "CONFIRMED":
-                state.generations[sent.target] = state.generations.get(sent.target, 0) + 1
-            text = f"{sent.verb} {sent.target}: {result.state} by {result.actuator}"
-            _say(engine, incident, f"{sent.key} {result.state}", ("note", "result", text))
-            plan(engine, incident)
-            return
-    state.count("results_unknown")
+    state = domain.state
+    found = False
+    for incident in [state.incidents[name] for name in sorted(state.incidents)]:
+        for sent in list(incident.sent):
+            if sent.key == result.idempotency_key and sent.state not in FINAL:
+                found = True
+                _note_result(domain, incident, sent, result)
+    if not found:
+        state.count("results_unknown")
 
 
-def _say(engine: "Engine", incident: IncidentState, what: str, refusal: Refusal) -> None:
+def _note_result(domain: Domain, incident: IncidentState, sent: Sent, result: Result) -> None:
+    if incident.mode == "dry_run":
+        text = f"{sent.verb} {sent.target}: a dry run proves nothing"
+        _say(domain, incident, sent.key, ("refuse", "dry_run_result", text))
+        return
+    sent.state = result.state
+    text = f"{sent.verb} {sent.target}: {result.state} by {result.actuator}"
+    _say(domain, incident, f"{sent.key} {result.state}", ("note", "result", text))
+    if sent.verb == "unfence" and result.state == "CONFIRMED":
+        domain.state.next_generation(sent.target)
+    plan(domain, incident)
+
+
+def _say(domain: Domain, incident: IncidentState, what: str, refusal: Refusal) -> None:
     verdict, reason, text = refusal
     if incident.said.get(what) == reason:
         return
     incident.said[what] = reason
-    engine.out.append(
+    domain.out.append(
         Decision(
             entity=incident.fault[1],
             verdict=verdict,  # type: ignore[arg-type]
@@ -225,6 +266,6 @@ def _say(engine: "Engine", incident: IncidentState, what: str, refusal: Refusal)
             text=text,
             incident_id=incident.incident_id,
             policy=what or None,
-            decided_at=report.moment(engine.state.log_us),
+            decided_at=from_microseconds(domain.state.log_us),
         )
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from correlator.engine import Engine, Stamped
+from correlator.engine import LOG_US_MAX, Engine, Stamped
 from correlator.recording import OnDeadLetter, Recording, case_of, has_cases, read
 from correlator.rules import RuleSet
 from correlator.state import EngineState
@@ -35,12 +35,15 @@ def fold(engine: Engine, records: Iterable[Stamped]) -> Iterator[tuple[Stamped, 
     synthesised = engine.state.ticks == "synthesised"
     last_us = 0
     for record in records:
-        if synthesised:
-            yield from _ticks(engine, max(record.log_us, last_us))
-        last_us = max(last_us, record.log_us)
-        yield from ((record, output) for output in engine.step(record))
+        if record.log_us > last_us:
+            last_us = min(record.log_us, LOG_US_MAX)
+            due_us = engine.next_deadline_us() if synthesised else None
+            if due_us is not None and due_us < last_us:
+                yield from _ticks(engine, last_us)
+        for output in engine.step(record):
+            yield record, output
     if synthesised:
-        yield from _ticks(engine, last_us + DRAIN_US)
+        yield from _ticks(engine, min(last_us + DRAIN_US, LOG_US_MAX))
 
 
 def _ticks(engine: Engine, until_us: int) -> Iterator[tuple[Stamped, Output]]:

@@ -26,7 +26,8 @@ def incident(look: Look, state_of: IncidentState, verdict: Verdict, state: Engin
     index = verdict.candidate.fault[0]
     signature = look.rules.signatures[index]
     shown = sorted(
-        [*_shown(look, verdict), *_against(look, verdict)], key=lambda e: (-e.weight, e.symptom, e.entity)
+        [*_shown(look, verdict), *_against(look, verdict)],
+        key=lambda e: (-e.weight, e.symptom, e.entity),
     )
     missing = list(_missing(look, verdict))
     return _message(
@@ -74,12 +75,13 @@ def _one(look: Look, key: SymptomKey, role: str, weight: float) -> Evidence:
         first_at=moment(sighting.first_us),
         count=sighting.count,
         event_ids=list(sighting.event_ids),
-        sources=[sighting.source],
+        sources=list(sighting.witnesses) or [sighting.source],
     )
 
 
 def _shown(look: Look, verdict: Verdict) -> Iterator[Evidence]:
-    for key, p in verdict.candidate.support.items():
+    candidate = verdict.candidate
+    for key, p in (*candidate.support.items(), *candidate.optional.items()):
         leak = look.leak(key)
         yield _one(look, key, "for", math.log((1.0 - (1.0 - leak) * (1.0 - p)) / leak))
     for key in verdict.candidate.late:
@@ -97,8 +99,11 @@ def _missing(look: Look, verdict: Verdict) -> Iterator[Evidence]:
     if column is None:
         return
     for index, cell in enumerate(look.rules.signatures[fault[0]].cells):
+        if cell.optional:
+            continue
         seen = [key[1] for key in verdict.candidate.support if key[0] in cell.symptoms]
-        absent = look.codebook.missing(fault, index, seen, column.totals[index])
+        expected = sum(total for (at, _), total in column.totals.items() if at == index)
+        absent = look.codebook.missing(fault, index, seen, expected)
         if absent:
             yield Evidence(
                 symptom=cell.symptoms[0],

@@ -35,7 +35,19 @@ class Sighting:
     cleared_us: int | None = None
     event_ids: list[str] = field(default_factory=list)
     incident: str | None = None
-    spooled: bool = False
+    witnesses: list[str] = field(default_factory=list)
+    """Sources that saw it live, up to five; what was spooled bears no witness."""
+    at_us: int | None = None
+    """When it last changed by the clock of `source`."""
+
+
+@dataclass(slots=True)
+class Clear:
+    """A clear of something that did not stand: its raise may still be on its way."""
+
+    source: str
+    at_us: int
+    came_us: int
 
 
 @dataclass(slots=True)
@@ -80,6 +92,8 @@ class Session:
     until_us: int | None
     by: str
     reason: str
+    told: bool = False
+    """A fault that it explains has been told of."""
 
 
 @dataclass
@@ -95,7 +109,7 @@ class EngineState:
     live_us: int = 0
     offset: int = -1
     index: int = -1
-    epoch: int = 0
+    epoch: int | None = None
     mode: str = "dry_run"
     hold: str | None = None
     gap_until_us: int = -1
@@ -103,9 +117,9 @@ class EngineState:
     sightings: dict[SymptomKey, Sighting] = field(default_factory=dict)
     windows: dict[SymptomKey, deque[int]] = field(default_factory=dict)
     alive: dict[SymptomKey, int] = field(default_factory=dict)
+    overtaking: dict[SymptomKey, Clear] = field(default_factory=dict)
     pulses: dict[str, tuple[int, str]] = field(default_factory=dict)
     levels: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    pending: dict[str, tuple[str, int]] = field(default_factory=dict)
     incidents: dict[str, IncidentState] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
@@ -126,6 +140,10 @@ class EngineState:
     def count(self, name: str, by: int = 1) -> None:
         """Count something that is not worth a message of its own."""
         self.counters[name] = self.counters.get(name, 0) + by
+
+    def next_generation(self, entity: str) -> None:
+        """Count an observed boot, start or placement."""
+        self.generations[entity] = self.generations.get(entity, 0) + 1
 
     def is_duplicate(self, event_id: str) -> bool:
         """Remember an id; claim that it was known already."""
@@ -158,12 +176,12 @@ class EngineState:
         return canonical(self.document())
 
 
-_KEYED = ("sightings", "windows", "alive")
+_KEYED = ("sightings", "windows", "alive", "overtaking")
 _SETS = ("recent_ids", "older_ids", "dirty")
 
 
 def _row(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, Sighting):
+    if isinstance(value, Sighting | Clear):
         return asdict(value)
     return list(value) if isinstance(value, deque) else value
 
@@ -175,10 +193,10 @@ def restore(document: dict[str, Any], schema: TopologySchema) -> EngineState:
     values["sightings"] = {(s, e): Sighting(**row) for s, e, row in document["sightings"]}
     values["windows"] = {(s, e): deque(row) for s, e, row in document["windows"]}
     values["alive"] = {(s, e): row for s, e, row in document["alive"]}
+    values["overtaking"] = {(s, e): Clear(**row) for s, e, row in document["overtaking"]}
     values["incidents"] = {k: _incident(v) for k, v in document["incidents"].items()}
     values["sessions"] = {k: Session(**v) for k, v in document["sessions"].items()}
     values["pulses"] = {k: (v[0], v[1]) for k, v in document["pulses"].items()}
-    values["pending"] = {k: (v[0], v[1]) for k, v in document["pending"].items()}
     values["levels"] = {k: [(f[0], f[1]) for f in v] for k, v in document["levels"].items()}
     values["roots_us"] = [(t, root) for t, root in document["roots_us"]]
     values["deadlines"] = [(a, b, c, d) for a, b, c, d in document["deadlines"]]

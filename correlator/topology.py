@@ -13,7 +13,7 @@ from typing import Any
 
 import networkx as nx
 
-from schemas.base import kind_of
+from schemas.base import is_entity, kind_of
 from schemas.topology import HealingRule, TopologySchema
 
 RELATION_STRENGTH = (
@@ -51,7 +51,9 @@ class ImportReport:
 
     def lines(self) -> list[str]:
         """Return the report as sentences, in a fixed order; empty when all was as foreseen."""
-        unknown = [f"unknown kind {k}: {n} nodes, used" for k, n in sorted(self.unknown_kinds.items())]
+        unknown = [
+            f"unknown kind {k}: {n} nodes, used" for k, n in sorted(self.unknown_kinds.items())
+        ]
         unknown += [
             f"unknown relation {r}: {n} edges, taken to carry failure"
             for r, n in sorted(self.unknown_relations.items())
@@ -96,9 +98,9 @@ class Topology:
         stated = self.redundant_flags.get(node)
         return kind_of(node) in self._redundant_kinds if stated is None else stated
 
-    def dependencies(self, node: str) -> Iterator[str]:
-        """Yield what the node depends on, sorted, over failure-carrying edges."""
-        return (to for to, relation in self.up.get(node, ()) if relation not in self.silent)
+    def dependencies(self, node: str) -> list[str]:
+        """Return what the node depends on, sorted, over failure-carrying edges."""
+        return [to for to, relation in self.up.get(node, ()) if relation not in self.silent]
 
     def edges(self) -> Iterator[Edge]:
         """Yield every edge, silent ones too, in the order of the nodes."""
@@ -158,7 +160,10 @@ class Topology:
             return False
         left = tuple(out for out in outs if out != (dependency, relation))
         self.up[dependant] = left
-        if not any(to == dependency and rel not in self.silent for to, rel in left):
+        silent = {rel in self.silent for to, rel in left if to == dependency}
+        if True not in silent and dependency in self.silent_down:
+            self.silent_down[dependency].discard(dependant)
+        if False not in silent:
             self.down[dependency] = tuple(a for a in self.down[dependency] if a != dependant)
         return True
 
@@ -201,13 +206,19 @@ class Topology:
                     waiting.append(node)
         return False
 
+    def heals(self, entity: str) -> bool:
+        """Claim that an event's attributes may prove an edge of the entity."""
+        return bool(self._healing) and kind_of(entity) in self._healing
+
     def healing_parent(self, entity: str, attrs: dict[str, object]) -> Iterator[Edge]:
         """Yield edges that an event's attributes prove for its entity."""
         for rule in self._healing.get(kind_of(entity), ()):
             named = attrs.get(rule.attr)
             if isinstance(named, str) and named:
-                parent = named if kind_of(named) == rule.to else f"{rule.to}:{named}"
-                yield entity, rule.relation, parent
+                stated = named.startswith(f"{rule.to}:")
+                parent = named if stated else f"{rule.to}:{named}"
+                if is_entity(parent):
+                    yield entity, rule.relation, parent
 
     def neighbourhood(self, nodes: Iterable[str], hops: int, bound: int) -> set[str] | None:
         """Return all nodes within so many hops either way, or None when there are over `bound`."""
@@ -347,7 +358,9 @@ def _cut_part(part: "nx.DiGraph[str]", relations: dict[tuple[str, str], list[Edg
     return cuts
 
 
-def short_form(tree: dict[str, object], kinds: tuple[str, ...] = ("host", "vm", "app")) -> list[Edge]:
+def short_form(
+    tree: dict[str, object], kinds: tuple[str, ...] = ("host", "vm", "app")
+) -> list[Edge]:
     """Return the edges of a test's short form: hosts hold VMs, VMs hold applications.
 
     >>> short_form({"h1": {"v1": ["a1"]}})
@@ -357,7 +370,9 @@ def short_form(tree: dict[str, object], kinds: tuple[str, ...] = ("host", "vm", 
     relation = {"vm": "hosted_by", "app": "runs_on"}
     for name, inner in tree.items():
         parent = f"{kinds[0]}:{name}"
-        children = inner if isinstance(inner, list) else list(inner) if isinstance(inner, dict) else []
+        children = (
+            inner if isinstance(inner, list) else list(inner) if isinstance(inner, dict) else []
+        )
         for child in children:
             edges.append((f"{kinds[1]}:{child}", relation[kinds[1]], parent))
         if isinstance(inner, dict):

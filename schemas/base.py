@@ -36,6 +36,19 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_ENTITY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*:.+")
+ENTITY_CHARACTERS_MAX = 512
+
+
+def is_entity(text: str) -> bool:
+    """Claim that a text is an `EntityId`.
+
+    >>> is_entity("host:compute-3"), is_entity("compute-3"), is_entity("host:")
+    (True, False, False)
+    """
+    return len(text) <= ENTITY_CHARACTERS_MAX and _ENTITY.match(text) is not None
+
+
 def kind_of(entity: str) -> str:
     """Return the kind of an entity id.
 

@@ -49,6 +49,9 @@ class Knobs(Strict):
     )
     on_time: Probability = Field(0.8, description="share of symptoms that come within `within`")
     absence_cap: float = Field(-3.0, lt=0.0, description="nats a wholly silent cell may cost")
+    optional_cap: float = Field(
+        5.0, ge=0.0, description="nats that all optional symptoms of a cause may add together"
+    )
     source_cap: float = Field(12.0, gt=0.0, description="nats one source may add to a cause")
     resighting: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.1, description="factor on `spurious` when a symptom is seen again"
@@ -140,6 +143,9 @@ class Cell(Strict):
     p: Probability = Field(description="chance to see it on an entity there")
     within: Duration = Field(description="of the onset")
     spurious: Probability | None = Field(None, description="chance to see it with no cause")
+    optional: bool = Field(
+        False, description="explained where seen, held against nothing where not"
+    )
 
     @model_validator(mode="after")
     def _one_name(self) -> "Cell":

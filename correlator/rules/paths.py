@@ -1,33 +1,38 @@
 """Typed paths: kinds joined by dots, walked to dependants; ``^kind`` walks to dependencies.
 
+``~kind`` walks either way, to what is near; it does not step out of a hub.
+
 A walk never returns to a node it has been on, and never passes *through* a redundancy group
 unless every member of the group has been walked: a group fails only when all its members do.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from correlator.topology import Topology
-from schemas.base import kind_of
 
-_STEP = re.compile(r"^(\^?)(\*|[A-Za-z_][A-Za-z0-9_]*)(?:\(([A-Za-z_][A-Za-z0-9_]*)\))?$")
+_STEP = re.compile(r"^([\^~]?)(\*|[A-Za-z_][A-Za-z0-9_]*)(?:\(([A-Za-z_][A-Za-z0-9_]*)\))?$")
 DEPTH_MAX = 8
 """Steps a path may have: each one multiplies the cost of a change of topology."""
+NEAR_MAX = 32
+"""A `~` step leaves no entity with more neighbours: through a hub everything would be near."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: up (to a dependency) or down, to one kind or ``*``, over one relation or any."""
+    """One step: up (to a dependency), down or either way, to a kind or ``*``, over a relation."""
 
     up: bool
     kind: str
     relation: str | None = None
+    either: bool = False
 
     def __str__(self) -> str:
         """Return the step as rules write it."""
         relation = f"({self.relation})" if self.relation else ""
-        return f"{'^' if self.up else ''}{self.kind}{relation}"
+        sign = "~" if self.either else "^" if self.up else ""
+        return f"{sign}{self.kind}{relation}"
 
 
 Path = tuple[Step, ...]
@@ -37,7 +42,7 @@ def parse_path(text: str) -> Path:
     """Return the steps of a path; ``self`` is none.
 
     >>> parse_path("^vm.nic")
-    (Step(up=True, kind='vm', relation=None), Step(up=False, kind='nic', relation=None))
+    (Step(up=True, kind='vm', relation=None, either=False), Step(up=False, kind='nic', relation=None, either=False))
     """
     if text == "self":
         return ()
@@ -45,9 +50,9 @@ def parse_path(text: str) -> Path:
     for part in text.split("."):
         match = _STEP.match(part)
         if match is None:
-            msg = f"{part!r} is no step of a path: write kind, ^kind, * or kind(relation)"
+            msg = f"{part!r} is no step of a path: write kind, ^kind, ~kind, * or kind(relation)"
             raise ValueError(msg)
-        steps.append(Step(up=bool(match[1]), kind=match[2], relation=match[3]))
+        steps.append(Step(match[1] == "^", match[2], match[3], either=match[1] == "~"))
     if len(steps) > DEPTH_MAX:
         msg = f"a path may have {DEPTH_MAX} steps, this one has {len(steps)}"
         raise ValueError(msg)
@@ -59,19 +64,25 @@ def path_text(path: Path) -> str:
     return ".".join(map(str, path)) or "self"
 
 
-def _neighbours(topology: Topology, node: str, step: Step) -> Iterator[str]:
+def _neighbours(topology: Topology, node: str, step: Step) -> Iterable[str]:
     near: Iterable[str]
-    near = topology.dependencies(node) if step.up else topology.down.get(node, ())
-    for other in near:
-        if step.kind not in ("*", kind_of(other)):
-            continue
-        if step.relation is None or _joined(topology, node, other, step):
-            yield other
+    if step.either:
+        near = (*topology.dependencies(node), *topology.down.get(node, ()))
+        near = near if len(near) <= NEAR_MAX else ()
+    else:
+        near = topology.dependencies(node) if step.up else topology.down.get(node, ())
+    if step.kind != "*":
+        prefix = f"{step.kind}:"
+        near = [other for other in near if other.startswith(prefix)]
+    if step.relation is not None:
+        near = [other for other in near if _joined(topology, node, other, step)]
+    return near
 
 
 def _joined(topology: Topology, node: str, other: str, step: Step) -> bool:
-    dependant, dependency = (node, other) if step.up else (other, node)
-    return (dependency, step.relation) in topology.up[dependant]
+    below = (other, step.relation) in topology.up[node]
+    above = (node, step.relation) in topology.up[other]
+    return (below or above) if step.either else below if step.up else above
 
 
 def walk(topology: Topology, root: str, path: Path) -> tuple[str, ...]:
@@ -84,7 +95,7 @@ def walk(topology: Topology, root: str, path: Path) -> tuple[str, ...]:
     for step in path:
         following: dict[str, None] = {}
         for node in edge:
-            if not step.up and node != root and _withstands(topology, node, visited):
+            if not (step.up or step.either) and node != root and _withstands(topology, node, visited):
                 continue
             for other in _neighbours(topology, node, step):
                 if other not in visited:
@@ -101,18 +112,28 @@ def _withstands(topology: Topology, node: str, affected: set[str]) -> bool:
     return any(member not in affected for member in topology.dependencies(node))
 
 
-def starts(topology: Topology, end: str, path: Path, root_kind: str) -> Iterator[str]:
-    """Yield nodes from which the path may lead to `end`: a superset, checked by a forward walk."""
-    edge = {end: None}
-    for position in range(len(path) - 1, -1, -1):
-        step = path[position]
-        kind_before = path[position - 1].kind if position else root_kind
-        backwards = Step(up=not step.up, kind=kind_before, relation=step.relation)
+def backwards(path: Path, root_kind: str) -> Path:
+    """Return the steps from the end of a path back to a root of a kind.
+
+    >>> path_text(backwards(parse_path("^vm.nic"), "app"))
+    '^vm.app'
+    """
+    kinds_before = [root_kind, *(step.kind for step in path)]
+    steps = zip(path, kinds_before, strict=False)
+    return tuple(
+        Step(not step.up, kind, step.relation, either=step.either) for step, kind in steps
+    )[::-1]
+
+
+def starts(topology: Topology, end: str, back: Path) -> Iterable[str]:
+    """Return nodes from which the path that `back` reverses may lead to `end`.
+
+    Unique, in no order; a superset, to be checked by a forward walk.
+    """
+    edge: Iterable[str] = (end,)
+    for step in back:
         following: dict[str, None] = {}
         for node in edge:
-            if step.kind in ("*", kind_of(node)):
-                following.update(dict.fromkeys(_neighbours(topology, node, backwards)))
+            following.update(dict.fromkeys(_neighbours(topology, node, step)))
         edge = following
-    for node in edge:
-        if root_kind in ("*", kind_of(node)):
-            yield node
+    return edge

@@ -77,6 +77,7 @@ class CellSpec:
     path: Path
     p: float
     within_us: int
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

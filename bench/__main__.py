@@ -1,0 +1,47 @@
+"""`python -m bench [NAME…] [--output FILE]`: run all measurements, or those named; print JSON."""
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import throughput
+from bench.clock import Figures
+from bench.incident_storm import incident_storm
+from bench.kddi import kddi
+from bench.memory import bytes_per_entity
+
+MEASUREMENTS: dict[str, Callable[[], Figures]] = {
+    "non_matching": throughput.non_matching,
+    "rules_10_300": throughput.rules_10_300,
+    "entities_1k_100k": throughput.entities_1k_100k,
+    "incident_storm": incident_storm,
+    "bytes_per_entity": bytes_per_entity,
+    "kddi": kddi,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the measurements and print one JSON document."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure speed.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the JSON there too")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - set(MEASUREMENTS))
+    if unknown:
+        parser.error(f"no such measurement: {', '.join(unknown)}")
+    figures: Figures = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in options.names or MEASUREMENTS:
+        print(name, file=sys.stderr)
+        figures[name] = MEASUREMENTS[name]()
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""An operator's words: maintenance, holds, modes, and which rule set is active.
+
+Each is answered by one decision, also where it is refused. Called by the engine; signatures were
+checked before, by the shell.
+"""
+
+from collections.abc import Callable
+
+from correlator import incidents
+from correlator.domain import Domain
+from correlator.state import Session
+from schemas.base import is_entity, to_microseconds
+from schemas.inputs import Command
+
+COMMANDS_MAX = 1000
+"""Command ids remembered to know a repeat."""
+MODES = ("enforce", "dry_run", "approve")
+
+
+def obey(domain: Domain, command: Command) -> None:
+    """Carry out a command, unless it is a repeat or came too late."""
+    state = domain.state
+    if command.command_id is not None:
+        if command.command_id in state.commands:
+            state.count("duplicates")
+            return
+        state.commands = [*state.commands[1 - COMMANDS_MAX :], command.command_id]
+    if command.expires_at and to_microseconds(command.expires_at) < state.log_us:
+        _answer(domain, command, "refuse", "command_expired", "came after it had expired")
+        return
+    _VERBS.get(command.command, _no_object)(domain, command)
+
+
+def _maintenance_start(domain: Domain, command: Command) -> None:
+    state = domain.state
+    until_us = to_microseconds(command.until) if command.until else None
+    state.sessions[command.target] = Session(until_us, command.by, command.reason)
+    if until_us is not None:
+        ahead_us = max(0, until_us - state.log_us)
+        state.wake(state.live_us + ahead_us, "session", command.target)
+    _answer(domain, command, "note", "maintenance_started", "faults of it are expected")
+
+
+def _maintenance_end(domain: Domain, command: Command) -> None:
+    ended = domain.state.sessions.pop(command.target, None)
+    _answer(domain, command, "note", "maintenance_ended", "" if ended else "there was none")
+    _look_at(domain, command.target)
+
+
+def end_session_overdue(domain: Domain, target: str) -> None:
+    """End a maintenance session whose time is over."""
+    state = domain.state
+    session = state.sessions.get(target)
+    if session is None or session.until_us is None:
+        return
+    if session.until_us > state.log_us:
+        state.wake(state.live_us + session.until_us - state.log_us, "session", target)
+        return
+    del state.sessions[target]
+    text = "the session's time is over: rules apply again"
+    domain.note(_about(domain, target), "maintenance_overdue", text)
+    _look_at(domain, target)
+
+
+def _look_at(domain: Domain, entity: str) -> None:
+    """Look again at what stands on an entity, and at incidents of which it is the cause."""
+    state = domain.state
+    state.dirty.update(domain.standing.on([entity]))
+    for name in sorted(n for n, i in state.incidents.items() if i.fault[1] == entity):
+        state.dirty.update(domain.standing.held_by(name))
+    domain.look_soon()
+
+
+def _hold(domain: Domain, command: Command) -> None:
+    domain.state.hold = command.reason or "held"
+    _answer(domain, command, "note", "domain_hold", "")
+
+
+def _release(domain: Domain, command: Command) -> None:
+    domain.state.hold = None
+    _answer(domain, command, "note", "domain_release", "")
+    for incident_id in sorted(domain.state.incidents):
+        incidents.plan(domain, incident_id)
+
+
+def _set_mode(domain: Domain, command: Command) -> None:
+    if command.target not in MODES:
+        _no_object(domain, command)
+        return
+    domain.state.mode = command.target
+    _answer(domain, command, "note", "mode_set", "open plans keep theirs")
+
+
+def _activate_rules(domain: Domain, command: Command) -> None:
+    rules = domain.library.get(command.target.removeprefix("rules:"))
+    if rules is None:
+        _answer(domain, command, "refuse", "rules_unknown", "this rule set is not loaded")
+        return
+    domain.activate(rules)
+    domain.state.dirty.update(domain.state.sightings)
+    domain.look_soon()
+    _answer(domain, command, "note", "rules_activated", f"{rules.name} {rules.version}")
+
+
+def _no_object(domain: Domain, command: Command) -> None:
+    _answer(domain, command, "refuse", "command_has_no_object", "nothing here waits for it")
+
+
+_VERBS: dict[str, Callable[[Domain, Command], None]] = {
+    "maintenance_start": _maintenance_start,
+    "maintenance_end": _maintenance_end,
+    "hold": _hold,
+    "release": _release,
+    "set_mode": _set_mode,
+    "activate_rules": _activate_rules,
+}
+
+
+def _answer(domain: Domain, command: Command, verdict: str, reason: str, text: str) -> None:
+    name = f"{command.command} {command.target}"
+    words = " ".join(filter(None, [name, f"by {command.by}" if command.by else "", text]))
+    said = f"{words} ({command.reason})" if command.reason else words
+    domain.note(_about(domain, command.target), reason, said, verdict)
+
+
+def _about(domain: Domain, target: str) -> str:
+    return target if is_entity(target) else domain.name

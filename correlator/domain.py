@@ -1,0 +1,131 @@
+"""One domain as the engine works on it: what it remembers, its rules, and what follows from both.
+
+`EngineState` alone is in a snapshot; rules come from the library by their hash, the rest is worked
+out anew. Called by every module that folds an input; `out` is what the present step has said.
+"""
+
+from typing import Any
+
+from correlator.codebook import Codebook
+from correlator.rules.ruleset import RuleSet
+from correlator.standing import Standing
+from correlator.state import EngineState, Sighting, SymptomKey
+from correlator.symptoms import Matchers
+from schemas.base import from_microseconds, is_entity
+from schemas.outputs import Decision, Output
+
+CERTAIN_SPURIOUS = 1e-5
+"""A symptom this unlikely to be seen by chance is looked at in the same step."""
+KNOBS = ("gather", "wait", "wait_max", "settle", "stale", "lateness")
+
+
+class Domain:
+    """State and rules of one domain, with the look-ups that follow from them."""
+
+    def __init__(self, state: EngineState, rules: RuleSet, library: dict[str, RuleSet]) -> None:
+        self.state = state
+        self.library = {**library, rules.hash: rules}
+        self.out: list[Output] = []
+        self.urgent = False
+        """Something was seen that does not wait for more: look at the end of this step."""
+        self.activate(self.library.get(state.rules_hash, rules))
+
+    def activate(self, rules: RuleSet) -> None:
+        """Work under a rule set from now on; symptoms it does not know are forgotten."""
+        self.rules = rules
+        self.state.rules_hash = rules.hash
+        self.knob_us: dict[str, int] = {
+            name: round(getattr(rules.knobs, name) * 1e6) for name in KNOBS
+        }
+        self.matchers = Matchers(rules)
+        self.codebook = Codebook(self.state.topology, rules)
+        self.standing = Standing()
+        self._forget_unknown()
+        for key, sighting in sorted(self.state.sightings.items(), key=lambda item: item[0]):
+            self.standing.add(key, self.codebook.causes(*key))
+            self.standing.own(key, None, sighting.incident)
+        for incident_id in sorted(self.state.incidents.keys() - self.standing.evidence.keys()):
+            self.state.wake(self.state.live_us, "close", incident_id)
+
+    def _forget_unknown(self) -> None:
+        state, symptoms = self.state, self.rules.symptoms
+        tables: list[dict[SymptomKey, Any]] = [state.sightings, state.windows]
+        tables += [state.alive, state.overtaking]
+        for table in tables:
+            for key in [key for key in table if key[0] not in symptoms]:
+                del table[key]
+        state.dirty.intersection_update(state.sightings)
+
+    @property
+    def name(self) -> str:
+        """The domain as an entity, for what concerns no other."""
+        named = f"domain:{self.state.domain}"
+        return named if is_entity(named) else "domain:unnamed"
+
+    # ---- symptoms --------------------------------------------------------------------------
+
+    def stands(self, key: SymptomKey) -> bool:
+        """Claim that a symptom is raised now."""
+        sighting = self.state.sightings.get(key)
+        return sighting is not None and sighting.cleared_us is None
+
+    def add(self, key: SymptomKey, sighting: Sighting) -> None:
+        """Know a symptom from now on, and its entity, which may be new to the topology."""
+        self.state.sightings[key] = sighting
+        if self.state.topology.add_node(key[1]):
+            self.state.count("unknown_entities")
+            self.codebook.forget([key[1]])
+        self.standing.add(key, self.codebook.causes(*key))
+
+    def drop(self, key: SymptomKey) -> None:
+        """Forget a symptom."""
+        sighting = self.state.sightings.pop(key)
+        self.standing.remove(key, sighting.incident)
+        self.state.dirty.discard(key)
+
+    def own(self, key: SymptomKey, incident_id: str | None) -> None:
+        """Give a symptom to an incident, or to none, and see to it that its end is noticed."""
+        sighting = self.state.sightings[key]
+        if sighting.incident == incident_id:
+            return
+        before = sighting.incident
+        self.standing.own(key, before, incident_id)
+        sighting.incident = incident_id
+        if before is not None and before not in self.standing.evidence:
+            self.state.wake(self.state.live_us, "close", before)
+        if incident_id is None:
+            self.state.wake(self.ends_us(sighting), "expire", *key)
+        else:
+            self.state.wake(self.ends_us(sighting), "close", incident_id)
+
+    def ends_us(self, sighting: Sighting) -> int:
+        """Return when a symptom is forgotten unless it is seen again, live time."""
+        if sighting.cleared_us is not None:
+            return sighting.cleared_us + self.knob_us["settle"]
+        return sighting.last_us + self.knob_us["stale"]
+
+    def mark(self, key: SymptomKey) -> None:
+        """Ask for a look at a symptom that has changed."""
+        self.state.dirty.add(key)
+        if self.rules.symptoms[key[0]].spurious <= CERTAIN_SPURIOUS:
+            self.urgent = True
+        else:
+            self.look_soon()
+
+    def look_soon(self) -> None:
+        """Ask for a look once the evidence that comes together has come."""
+        self.state.wake(self.state.live_us + self.knob_us["gather"], "look")
+
+    # ---- words -----------------------------------------------------------------------------
+
+    def note(self, entity: str, reason: str, text: str, verdict: str = "note") -> None:
+        """Say a decision that belongs to no incident."""
+        self.out.append(
+            Decision(
+                entity=entity,
+                verdict=verdict,  # type: ignore[arg-type]
+                reason=reason,
+                text=text,
+                decided_at=from_microseconds(self.state.log_us),
+            )
+        )

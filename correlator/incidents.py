@@ -1,0 +1,277 @@
+"""Causes → incidents: opened, revised, merged and closed as the best explanation changes.
+
+A look explains every component of symptoms that has changed and brings the incidents in line with
+it. Called at the end of a step that asks for it. Keeps: a symptom belongs to one incident at most,
+and an incident without symptoms ends.
+"""
+
+from dataclasses import dataclass
+
+from correlator import inference, planner, report
+from correlator.domain import Domain
+from correlator.inference import Explanation, Look, Verdict
+from correlator.state import IncidentState
+from schemas.base import digest
+
+LOOK_AGES_S = (0.25, 0.5, 1.0, 1.5, 3.0, 4.0, 6.0, 8.0, 11.5, 14.0, 16.0, 18.0)
+"""Ages at which a fault that waits is looked at again: the prototype's steps."""
+ROOTS_MAX = 10_000
+"""Openings remembered for the guards that count them."""
+REVISES_MAX = 10
+"""Causes an incident remembers to have named before."""
+
+
+def look(domain: Domain) -> None:
+    """Explain every component that has changed."""
+    state = domain.state
+    present = Look(domain.codebook, state.sightings, state.live_us)
+    while state.dirty:
+        start = min(state.dirty)
+        symptoms, candidates = inference.component(present, [start], domain.standing.support)
+        state.dirty.discard(start)
+        state.dirty.difference_update(symptoms)
+        if candidates:
+            _reconcile(domain, present, present.explain(symptoms, candidates))
+
+
+def relook(domain: Domain, signature: str, entity: str) -> None:
+    """Look again at all that a fault shows, now that its silence says more."""
+    for index, spec in enumerate(domain.rules.signatures):
+        if spec.name == signature:
+            domain.state.dirty.update(domain.standing.support.get((index, entity), ()))
+
+
+def plan(domain: Domain, incident_id: str) -> None:
+    """Decide anew what to do about an incident, if it is still open."""
+    incident = domain.state.incidents.get(incident_id)
+    if incident is not None:
+        planner.plan(domain, incident)
+
+
+def _reconcile(domain: Domain, present: Look, explanation: Explanation) -> None:
+    """Bring the incidents in line with what now explains their symptoms best."""
+    before = _holders(domain, explanation)
+    continued = _continued(domain, explanation, before)
+    chosen = {verdict.candidate.fault[1] for verdict in explanation.verdicts}
+    for incident in before:
+        if incident.incident_id in continued:
+            _revise(domain, present, incident, continued[incident.incident_id])
+        elif chosen and incident.fault[1] not in chosen:
+            _merge(domain, incident, sorted(chosen))
+    for verdict in explanation.verdicts:
+        if not any(other is verdict for other in continued.values()):
+            _consider(domain, present, verdict)
+    _assign(domain, explanation)
+    for incident in _holders(domain, explanation):
+        planner.plan(domain, incident)
+
+
+def _holders(domain: Domain, explanation: Explanation) -> list[IncidentState]:
+    """Return the incidents that hold symptoms of a component, in the order of their ids."""
+    found = {domain.state.sightings[key].incident for key in explanation.symptoms}
+    incidents = domain.state.incidents
+    return [incidents[name] for name in sorted(filter(None, found)) if name in incidents]
+
+
+def _continued(
+    domain: Domain, explanation: Explanation, before: list[IncidentState]
+) -> dict[str, Verdict]:
+    """Return which incident each verdict goes on with: incident id → verdict."""
+    chosen = {verdict.candidate.fault[1] for verdict in explanation.verdicts}
+    continued: dict[str, Verdict] = {}
+    for verdict in explanation.verdicts:
+        free = [
+            incident
+            for incident in before
+            if incident.incident_id not in continued and _continues(domain, incident, verdict)
+        ]
+        incident = _best(domain, verdict, free, chosen)
+        if incident is not None:
+            continued[incident.incident_id] = verdict
+    return continued
+
+
+def _best(
+    domain: Domain, verdict: Verdict, free: list[IncidentState], chosen: set[str]
+) -> IncidentState | None:
+    """Return the incident of the same entity, else the one that shares most of its symptoms."""
+    entity = verdict.candidate.fault[1]
+    same = [incident for incident in free if incident.fault[1] == entity]
+    if same:
+        return max(same, key=lambda i: (i.onset_us, i.incident_id))
+    evidence, support = domain.standing.evidence, verdict.candidate.support.keys()
+    shared = {
+        incident.incident_id: len(evidence.get(incident.incident_id, set()) & support)
+        for incident in free
+        if incident.fault[1] not in chosen
+    }
+    others = [incident for incident in free if shared.get(incident.incident_id)]
+    return max(others, key=lambda i: (shared[i.incident_id], -i.opened_us), default=None)
+
+
+def _continues(domain: Domain, incident: IncidentState, verdict: Verdict) -> bool:
+    """Claim that a cause began early enough to be what the incident was opened for."""
+    span_us = _span_us(domain, verdict) + domain.knob_us["lateness"]
+    return verdict.candidate.onset_us <= incident.onset_us + span_us
+
+
+def _span_us(domain: Domain, verdict: Verdict) -> int:
+    signature = domain.rules.signatures[verdict.candidate.fault[0]]
+    return max(cell.within_us for cell in signature.cells)
+
+
+# ---- open ----------------------------------------------------------------------------------
+
+
+def _consider(domain: Domain, present: Look, verdict: Verdict) -> None:
+    """A fault with no incident yet: wait, expect it as maintenance, or open one."""
+    state = domain.state
+    index, entity = verdict.candidate.fault
+    name = domain.rules.signatures[index].name
+    if entity in state.sessions:
+        _expected(domain, name, entity)
+        return
+    onset_us = verdict.candidate.onset_us
+    wait_us, wait_max_us = domain.knob_us["wait"], domain.knob_us["wait_max"]
+    confident = verdict.confidence >= domain.rules.knobs.confident
+    due_us = onset_us + (wait_us if confident else max(wait_us, wait_max_us))
+    if state.live_us >= due_us:
+        _open(domain, present, verdict)
+    else:
+        _wake_for(domain, (name, entity), onset_us, due_us)
+
+
+def _expected(domain: Domain, signature: str, entity: str) -> None:
+    """Say once per session that a fault is part of it."""
+    session = domain.state.sessions[entity]
+    if not session.told:
+        session.told = True
+        text = f"{signature} is expected: maintenance by {session.by} ({session.reason})"
+        domain.note(entity, "maintenance", text)
+
+
+def _wake_for(domain: Domain, fault: tuple[str, str], onset_us: int, due_us: int) -> None:
+    """Look again when waiting ends, and at the ages at which silence says something new."""
+    state = domain.state
+    for age_s in LOOK_AGES_S:
+        at_us = onset_us + round(age_s * 1e6)
+        if state.live_us < at_us < due_us and at_us >= onset_us + domain.knob_us["wait"]:
+            state.wake(at_us, "relook", *fault)
+            break
+    state.wake(due_us, "relook", *fault)
+
+
+def _open(domain: Domain, present: Look, verdict: Verdict) -> None:
+    state = domain.state
+    index, entity = verdict.candidate.fault
+    name = domain.rules.signatures[index].name
+    incident = IncidentState(
+        incident_id=digest(state.domain, state.offset, state.index, entity),
+        opened_us=state.live_us,
+        onset_us=verdict.candidate.onset_us,
+        fault=(name, entity),
+        active_us=state.live_us,
+        since_us=state.live_us,
+        mode=state.mode,
+        update=-1,
+    )
+    state.incidents[incident.incident_id] = incident
+    state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
+    for key in sorted(verdict.candidate.support):
+        domain.own(key, incident.incident_id)
+    _revise(domain, present, incident, verdict)
+    final_us = incident.onset_us + _span_us(domain, verdict) + domain.knob_us["lateness"]
+    if final_us > state.live_us:
+        state.wake(final_us, "relook", name, entity)
+
+
+# ---- revise --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What is worth a message when it changes."""
+
+    fault: tuple[str, str]
+    state: str
+    ranking: list[str]
+
+
+def _standing(incident: IncidentState) -> _Standing:
+    return _Standing(incident.fault, incident.state, [row[1] for row in incident.ranking])
+
+
+def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Verdict) -> None:
+    """Update an incident's cause, confidence and ranking; say so when it matters."""
+    state, signatures = domain.state, domain.rules.signatures
+    index, entity = verdict.candidate.fault
+    before, root_before = _standing(incident), incident.fault[1]
+    incident.fault = (signatures[index].name, entity)
+    incident.confidence = round(verdict.confidence, 6)
+    incident.margin = round(verdict.margin, 6)
+    incident.ranking = [
+        (signatures[fault[0]].name, fault[1], round(score, 6)) for fault, score in verdict.ranking
+    ]
+    named = verdict.confidence >= domain.rules.knobs.named
+    incident.state = "open" if named else "suspected"
+    incident.onset_us = min(incident.onset_us, verdict.candidate.onset_us)
+    if entity != root_before:
+        incident.revises = [*incident.revises[1 - REVISES_MAX :], root_before]
+        incident.since_us = state.live_us
+    if incident.update < 0 or _standing(incident) != before:
+        incident.update += 1
+        incident.updated_us = state.live_us
+        domain.out.append(report.incident(present, incident, verdict, state))
+    if entity != root_before:
+        planner.revoke(domain, incident)
+
+
+def _assign(domain: Domain, explanation: Explanation) -> None:
+    """Give each explained symptom to the incident of the cause that explains it."""
+    incidents = sorted(domain.state.incidents.values(), key=lambda i: (i.onset_us, i.incident_id))
+    by_entity = {incident.fault[1]: incident for incident in incidents}
+    for key in explanation.symptoms:
+        fault = explanation.owner.get(key)
+        incident = by_entity.get(fault[1]) if fault else None
+        if incident is not None:
+            domain.own(key, incident.incident_id)
+            first_us = domain.state.sightings[key].first_us
+            incident.active_us = max(incident.active_us, first_us)
+
+
+# ---- end -----------------------------------------------------------------------------------
+
+
+def _merge(domain: Domain, incident: IncidentState, roots: list[str]) -> None:
+    """An incident whose symptoms another cause now explains ends as part of that one."""
+    text = f"its symptoms are explained by {', '.join(roots[:3])}"
+    domain.note(incident.fault[1], "merged", text)
+    planner.revoke(domain, incident)
+    for key in domain.standing.held_by(incident.incident_id):
+        domain.own(key, None)
+    _end(domain, incident)
+
+
+def close_if_quiet(domain: Domain, incident_id: str) -> None:
+    """End an incident when none of its symptoms stands or may still come back."""
+    incident = domain.state.incidents.get(incident_id)
+    if incident is None:
+        return
+    keys = domain.standing.held_by(incident_id)
+    ends = [domain.ends_us(domain.state.sightings[key]) for key in keys]
+    due_us = max(ends, default=0)
+    if due_us > domain.state.live_us:
+        domain.state.wake(due_us, "close", incident_id)
+        return
+    for key in keys:
+        domain.drop(key)
+    _end(domain, incident)
+
+
+def _end(domain: Domain, incident: IncidentState) -> None:
+    state = domain.state
+    incident.state = "cleared"
+    incident.update += 1
+    incident.updated_us = state.live_us
+    domain.out.append(report.ended(incident, state, domain.rules))
+    del state.incidents[incident.incident_id]

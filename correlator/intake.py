@@ -1,0 +1,85 @@
+"""Events, levels and verdicts → symptoms raised and cleared.
+
+Each is put to the rules that listen to its signal; a duplicate changes nothing. Called by the
+engine, once per input.
+"""
+
+from correlator import edits, liveness
+from correlator.domain import Domain
+from correlator.sightings import clear, see
+from correlator.symptoms import means
+from schemas.inputs import Event, Fact, Level, State, Verdict
+
+LEVEL_FACTS_MAX = 10_000
+"""Facts one source may list; the rest is counted and left."""
+VERDICT_SIGNAL = "verdict.failed"
+_VERDICT_STATES: dict[str, State] = {"failed": "raised", "working": "cleared"}
+
+
+def event(domain: Domain, given: Event, *, spooled: bool = False) -> None:
+    """Take in one change of state."""
+    state = domain.state
+    specs = domain.matchers.of(given.signal)
+    beats = domain.matchers.absent.get(given.signal, ())
+    heals = given.state == "raised" and bool(given.attrs) and state.topology.heals(given.entity)
+    if not specs and not beats and not heals:
+        state.count("unmatched")
+        return
+    if given.event_id is not None and state.is_duplicate(given.event_id):
+        state.count("duplicates")
+        return
+    if heals:
+        edits.heal(domain, given)
+    for spec in beats:
+        liveness.beat(domain, (spec.name, given.entity), spec.absent_us)
+    for spec in specs:
+        meaning = means(spec, given)
+        if meaning:
+            see(domain, spec, given, spooled=spooled)
+        elif meaning is False:
+            clear(domain, (spec.name, given.entity), given)
+
+
+def level(domain: Domain, given: Level) -> None:
+    """Take in all that a source has raised: an equal fact refreshes, a missing one clears."""
+    state = domain.state
+    facts = given.facts[:LEVEL_FACTS_MAX]
+    if len(given.facts) > len(facts):
+        state.count("level_facts_left", len(given.facts) - len(facts))
+    now = sorted({(fact.signal, fact.entity) for fact in facts})
+    before = set(state.levels.get(given.source, ()))
+    for fact in facts:
+        known = (fact.signal, fact.entity) in before
+        raised = _as_event(fact, given.source)
+        if not (known and _refreshed(domain, raised)):
+            event(domain, raised)
+    for signal, entity in sorted(before.difference(now)):
+        event(domain, Event(entity=entity, signal=signal, state="cleared", source=given.source))
+    state.levels[given.source] = now
+
+
+def _as_event(fact: Fact, source: str) -> Event:
+    return Event(
+        entity=fact.entity,
+        signal=fact.signal,
+        severity=fact.severity,
+        source=source,
+        attrs=fact.attrs,
+    )
+
+
+def _refreshed(domain: Domain, raised: Event) -> bool:
+    """An equal fact refreshes: no second sighting. Claim that it was known already."""
+    known = False
+    for spec in domain.matchers.of(raised.signal):
+        key = (spec.name, raised.entity)
+        if domain.stands(key) and means(spec, raised):
+            domain.state.sightings[key].last_us = domain.state.live_us
+            known = True
+    return known
+
+
+def verdict(domain: Domain, given: Verdict) -> None:
+    """Take in the region's word on a shared resource as an event about it."""
+    state = _VERDICT_STATES.get(given.state, "unknown")
+    event(domain, Event(entity=given.resource, signal=VERDICT_SIGNAL, state=state))

@@ -1,0 +1,203 @@
+"""The life of a symptom: raised, seen again, cleared, and in the end forgotten.
+
+Called by the intake of events and by liveness; decides nothing about causes.
+"""
+
+from collections import deque
+
+from correlator.domain import Domain
+from correlator.rules.paths import walk
+from correlator.rules.ruleset import SymptomSpec
+from correlator.state import KEPT_MAX, Clear, Sighting, SymptomKey
+from correlator.symptoms import enough
+from schemas.base import to_microseconds
+from schemas.inputs import Event
+
+
+def see(domain: Domain, spec: SymptomSpec, event: Event, *, spooled: bool) -> None:
+    """Take in an event that speaks for a symptom; a rule that counts may ask for more of them."""
+    state = domain.state
+    key = (spec.name, event.entity)
+    if spec.changes > 1:
+        window = state.windows.setdefault(key, deque())
+        if spec.quiet_us is not None:
+            state.wake(state.live_us + spec.quiet_us, "quiet", *key)
+        if not enough(spec, window, state.live_us):
+            return
+    raise_symptom(domain, key, event, spooled=spooled)
+
+
+def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: bool = False) -> None:
+    """Let a symptom stand, unless what its rule names excuses it."""
+    state = domain.state
+    spec = domain.rules.symptoms[key[0]]
+    if spec.unless_symptom and _excused(domain, spec, key[1]):
+        state.count("excused")
+        return
+    sighting = state.sightings.get(key)
+    if sighting is None:
+        sighting = _first(domain, key, event)
+    else:
+        _again(domain, key, sighting, event)
+    _keep_id(sighting, event)
+    source = _source(event)
+    if not spooled and source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX:
+        sighting.witnesses.append(source)
+
+
+def _source(event: Event) -> str:
+    return event.source or event.entity
+
+
+def _at_us(event: Event) -> int | None:
+    return None if event.at is None else to_microseconds(event.at)
+
+
+def _is_older(event: Event, sighting: Sighting) -> bool:
+    """Claim that the source itself dates an event before the last change it told of."""
+    if event.at is None or sighting.at_us is None or sighting.source != _source(event):
+        return False
+    return to_microseconds(event.at) < sighting.at_us
+
+
+def _first(domain: Domain, key: SymptomKey, event: Event) -> Sighting:
+    """Begin a symptom; where its clear has come already, end it at once."""
+    state = domain.state
+    at_us = _at_us(event)
+    sighting = Sighting(state.live_us, state.live_us, _source(event), at_us=at_us)
+    before = state.overtaking.pop(key, None)
+    overtaken = before is not None and before.source == sighting.source
+    if before is not None and overtaken and at_us is not None and at_us <= before.at_us:
+        sighting.cleared_us, sighting.at_us = state.live_us, before.at_us
+    domain.add(key, sighting)
+    state.wake(domain.ends_us(sighting), "expire", *key)
+    domain.mark(key)
+    return sighting
+
+
+def _keep_id(sighting: Sighting, event: Event) -> None:
+    if event.event_id and len(sighting.event_ids) < KEPT_MAX:
+        sighting.event_ids.append(event.event_id)
+
+
+def _excused(domain: Domain, spec: SymptomSpec, entity: str) -> bool:
+    return any(
+        domain.stands((str(spec.unless_symptom), node))
+        for node in walk(domain.state.topology, entity, spec.unless_path)
+    )
+
+
+def _again(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
+    state = domain.state
+    if sighting.cleared_us is not None and not _is_older(event, sighting):
+        gone_us = state.live_us - sighting.cleared_us
+        over = _is_over(domain, sighting.incident, gone_us)
+        sighting.cleared_us = None
+        if over:
+            _anew(domain, key, sighting, event)
+    _date(sighting, event)
+    sighting.last_us = state.live_us
+    sighting.count += 1
+    if sighting.count == 2:  # noqa: PLR2004 - the second sighting is what corroborates
+        domain.mark(key)
+    incident = state.incidents.get(sighting.incident or "")
+    if incident is not None:
+        incident.active_us = state.live_us
+
+
+def _is_over(domain: Domain, incident_id: str | None, gone_us: int) -> bool:
+    """Claim that what a symptom stood for had ended before it came back."""
+    if incident_id is None or gone_us >= 2 * domain.knob_us["settle"]:
+        return True
+    if gone_us < domain.knob_us["lateness"]:
+        return False
+    return not any(domain.stands(key) for key in domain.standing.evidence.get(incident_id, ()))
+
+
+def _date(sighting: Sighting, event: Event) -> None:
+    if event.at is not None and sighting.source == _source(event):
+        at_us = to_microseconds(event.at)
+        sighting.at_us = at_us if sighting.at_us is None else max(sighting.at_us, at_us)
+
+
+def _anew(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
+    """A symptom that had been gone is the first of something new, not more of the old."""
+    sighting.first_us = sighting.last_us = domain.state.live_us
+    sighting.count = 0
+    sighting.source, sighting.at_us = _source(event), _at_us(event)
+    sighting.witnesses.clear()
+    if sighting.incident is not None:
+        domain.state.wake(domain.state.live_us, "close", sighting.incident)
+        domain.own(key, None)
+    domain.mark(key)
+
+
+def clear(domain: Domain, key: SymptomKey, event: Event | None = None) -> None:
+    """Let a symptom end; it is forgotten, or its incident closed, once things have settled."""
+    state = domain.state
+    sighting = state.sightings.get(key)
+    if sighting is None:
+        _remember_clear(domain, key, event)
+        return
+    if event is not None:
+        if _is_older(event, sighting):
+            state.count("overtaken")
+            return
+        _date(sighting, event)
+    if sighting.cleared_us is None:
+        _end(domain, key, sighting, event)
+
+
+def _end(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event | None) -> None:
+    sighting.cleared_us = domain.state.live_us
+    if sighting.incident:
+        domain.state.wake(domain.ends_us(sighting), "close", sighting.incident)
+    else:
+        domain.state.wake(domain.ends_us(sighting), "expire", *key)
+    if event is not None:
+        _keep_id(sighting, event)
+
+
+def _remember_clear(domain: Domain, key: SymptomKey, event: Event | None) -> None:
+    """Keep a clear that nothing stood for as long as its raise may come late."""
+    state = domain.state
+    if event is None or event.at is None:
+        return
+    if key not in state.overtaking:
+        state.wake(state.live_us + domain.knob_us["lateness"], "overtaking", *key)
+    state.overtaking[key] = Clear(_source(event), to_microseconds(event.at), state.live_us)
+
+
+def forget_clear(domain: Domain, key: SymptomKey) -> None:
+    """Forget a clear once its raise would be too late."""
+    kept = domain.state.overtaking.get(key)
+    if kept is None:
+        return
+    until_us = kept.came_us + domain.knob_us["lateness"]
+    if until_us <= domain.state.live_us:
+        del domain.state.overtaking[key]
+    else:
+        domain.state.wake(until_us, "overtaking", *key)
+
+
+def clear_if_quiet(domain: Domain, key: SymptomKey) -> None:
+    """End a counted symptom when nothing has matched for as long as its rule says."""
+    window = domain.state.windows.get(key)
+    spec = domain.rules.symptoms.get(key[0])
+    if not window or spec is None or spec.quiet_us is None:
+        return
+    if window[-1] + spec.quiet_us <= domain.state.live_us:
+        del domain.state.windows[key]
+        clear(domain, key)
+
+
+def expire(domain: Domain, key: SymptomKey) -> None:
+    """Forget a symptom that no incident holds and that has ended, or was not seen again."""
+    sighting = domain.state.sightings.get(key)
+    if sighting is None or sighting.incident is not None:
+        return
+    ends_us = domain.ends_us(sighting)
+    if ends_us <= domain.state.live_us:
+        domain.drop(key)
+    else:
+        domain.state.wake(ends_us, "expire", *key)

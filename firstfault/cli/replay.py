@@ -1,0 +1,204 @@
+"""``firstfault replay``: a recording through the engine; what it says, as it says it."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from correlator.recorded import Recorder, Said
+from firstfault.cli.sentences import TimeLine
+from firstfault.cli.terminal import (
+    BadInput,
+    Format,
+    Output,
+    Rules,
+    TopologyFile,
+    app,
+    err,
+    out,
+    say_report,
+)
+from firstfault.playback import Listeners, Moment, Playback, open_playback, parse_moment
+
+PATIENCE_S = 1.0
+"""A replay that takes longer shows how far it is."""
+
+
+class Bar:
+    """A progress bar on stderr, from the first second on, where stderr is a terminal."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._started_at = time.monotonic()
+        self._progress = Progress(
+            TextColumn("replaying"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._task = self._progress.add_task("replaying", total=total_bytes)
+        self._shown = False
+
+    def __call__(self, bytes_read: int) -> None:
+        """Show how much of the recording has been read."""
+        if not self._shown and time.monotonic() - self._started_at > PATIENCE_S:
+            self._shown = True
+            self._progress.start()
+        self._progress.update(self._task, completed=bytes_read)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._shown:
+            self._progress.stop()
+
+
+class Pace:
+    """Lets log time pass as wall-clock time, so many times as fast."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._case: str | None = None
+        self._ahead_s = 0.0
+
+    def wait(self, spoken: Said, first_s: float) -> None:
+        """Sleep until an output of a case that began then is due."""
+        at_s = datetime.fromisoformat(spoken.log_at).timestamp()
+        if spoken.case != self._case:
+            self._case = spoken.case
+            self._ahead_s = time.monotonic() - first_s / self._speed
+        time.sleep(max(0.0, at_s / self._speed + self._ahead_s - time.monotonic()))
+
+
+def _speed(text: str) -> Pace | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0.0 < speed < float("inf"):
+        msg = f"--speed {text}: use a factor above 0 (1 is as it happened), or max"
+        raise BadInput(msg)
+    return Pace(speed)
+
+
+def _moment(name: str, text: str | None) -> Moment | None:
+    if text is None:
+        return None
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        msg = f"{name} {text}: use 2026-11-23T10:00:00Z, or +90s after the first input ({error})"
+        raise BadInput(msg) from None
+
+
+def printer(form: Format, *, quiet: bool) -> Callable[[Said], None]:
+    """Return what prints an output in a form."""
+    if quiet:
+        return lambda _: None
+    if form is Format.json:
+        return lambda spoken: typer.echo(spoken.line())
+    time_line = TimeLine()
+
+    def show(spoken: Said) -> None:
+        for line in time_line.lines(spoken.log_at, spoken.output):
+            out.print(line)
+
+    return show
+
+
+def play(
+    playback: Playback,
+    show: Callable[[Said], None],
+    record: Path | None = None,
+    pace: Pace | None = None,
+) -> Counter[str]:
+    """Play a recording: show every output at its time, and record it where asked to.
+
+    Returns how many outputs of each type there were; of incidents, how many opened.
+    """
+    counts: Counter[str] = Counter()
+    with ExitStack() as opened:
+        bar = Bar(playback.recording.size_bytes)
+        opened.callback(bar.close)
+        listeners = Listeners(on_progress=bar if err.is_terminal else None)
+        recorder = None
+        if record is not None:
+            recorder = opened.enter_context(Recorder(record, playback.topology))
+            listeners.on_input = recorder.hear
+            listeners.on_dead_letter = recorder.refuse
+        for spoken in playback.outputs(listeners):
+            if pace is not None:
+                pace.wait(spoken, playback.spans[spoken.case][0])
+            show(spoken)
+            counts[spoken.output.type] += getattr(spoken.output, "update", 0) == 0
+            if recorder is not None:
+                recorder.say(spoken)
+        if recorder is not None:
+            domain = playback.recording.header.domain
+            recorder.finish(playback.rules, playback.recording.events.name, domain)
+    return counts
+
+
+def say_dead_letters(playback: Playback) -> None:
+    """Print to stderr how many lines could not be read, and the first of them."""
+    if not playback.dead_letters:
+        return
+    err.print(f"[yellow]{playback.dead_letters} lines could not be read[/yellow]")
+    for letter in playback.letters:
+        place = f"{letter.source}:{letter.position}"
+        err.print(escape(f"  {place}: {letter.reason} [{letter.code}]"))
+
+
+@app.command(epilog="Example: firstfault replay examples/lag-flap --record lag-flap-out")
+def replay(
+    log: Annotated[
+        Path, typer.Argument(help="JSONL file (.gz, .zst too) or recording folder.", metavar="LOG")
+    ],
+    *,
+    topology: TopologyFile = None,
+    rules: Rules = "generic",
+    speed: Annotated[
+        str, typer.Option(help="Times as fast as it happened, or max.", metavar="X")
+    ] = "max",
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="First log time: RFC 3339, or +90s.", metavar="TIME"),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", help="Log time to stop before: RFC 3339, or +90s.", metavar="TIME"),
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Name of the domain, in place of the recording's own.")
+    ] = None,
+    output: Output = Format.text,
+    record: Annotated[
+        Path | None, typer.Option(help="Folder to write what was said to.", metavar="OUT")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no outputs.")] = False,
+) -> None:
+    """Replay a recording through the engine, and print each incident and decision with its reason.
+
+    A line that cannot be read stops nothing: it is counted, and with --record kept with its reason.
+    """
+    pace = _speed(speed)
+    playback = open_playback(log, rules=rules, topology=topology, domain=domain)
+    playback.start, playback.end = _moment("--from", start), _moment("--to", end)
+    say_report(playback.report.lines())
+    counts = play(playback, printer(output, quiet=quiet), record, pace)
+    say_dead_letters(playback)
+    told = ", ".join(f"{counts[kind]} {kind}s" for kind in ("incident", "decision", "action"))
+    err.print(
+        escape(f"{playback.inputs} inputs: {told}" + (f"; kept in {record}" if record else ""))
+    )

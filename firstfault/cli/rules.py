@@ -1,0 +1,119 @@
+"""``firstfault rules``: check a rule pack, run its tests, estimate its numbers from recordings."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from correlator.fit import FitResult, Labelled, fit, patch_text, read_labelled, rows
+from correlator.importers import load_topology
+from correlator.recording import open_recording
+from correlator.rules import Fault, RuleFaults, RuleSet, load_pack
+from correlator.topology import Topology
+from firstfault.cli.terminal import (
+    EXIT_DIFFERENT,
+    BadInput,
+    Commands,
+    Format,
+    Output,
+    app,
+    err,
+    out,
+    say_json,
+)
+from firstfault.packs import find_pack
+
+rules = typer.Typer(cls=Commands, no_args_is_help=True, help="Check, test and fit rule packs.")
+app.add_typer(rules, name="rules")
+
+Pack = Annotated[
+    str, typer.Argument(help="Folder of a pack, or the name of a shipped one.", metavar="PACK")
+]
+
+
+@rules.command(epilog="Example: firstfault rules check generic")
+def check(pack: Pack, output: Output = Format.text) -> None:
+    """Check a pack, and print everything doubtful in it; exit code 1 where something is wrong."""
+    from correlator.rules.lint import lint
+
+    folder = find_pack(pack)
+    try:
+        faults = lint(folder)
+    except RuleFaults as refused:
+        faults = refused.faults
+    errors = sum(fault.severity == "error" for fault in faults)
+    if output is Format.json:
+        say_json([_fault(fault) for fault in faults])
+    else:
+        for fault in faults:
+            style = "red" if fault.severity == "error" else "yellow"
+            out.print(f"[{style}]{escape(str(fault))}[/{style}]")
+        out.print(f"{folder.name}: {errors} errors, {len(faults) - errors} warnings")
+    if errors:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    names = ("file", "line", "column", "code", "text", "severity")
+    return {name: getattr(fault, name) for name in names}
+
+
+def _labelled(folder: Path, ruleset: RuleSet) -> Labelled:
+    recording = open_recording(folder)
+    if recording.labels is None:
+        msg = f"{folder}: no labels.jsonl there to learn from"
+        raise BadInput(msg)
+    topology = Topology(ruleset.schema)
+    if recording.topology is not None:
+        topology, _ = load_topology(recording.topology, ruleset.schema)
+    try:
+        return read_labelled(recording, topology, ruleset)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        msg = f"{recording.labels}: not labels of a recording ({error})"
+        raise BadInput(msg) from error
+
+
+@rules.command("fit", epilog="Example: firstfault rules fit generic examples/rack-power")
+def fit_pack(
+    pack: Pack,
+    folders: Annotated[
+        list[Path], typer.Argument(help="Recording folders with labels.jsonl.", metavar="FOLDER...")
+    ],
+    patch: Annotated[
+        Path | None, typer.Option(help="File to write the proposed patch to.", metavar="FILE")
+    ] = None,
+    discover: Annotated[
+        bool, typer.Option(help="Propose symptoms that labels show and no rule names, too.")
+    ] = False,
+    output: Output = Format.text,
+) -> None:
+    """Estimate p, prior and spurious of a pack from labelled recordings; nothing is applied."""
+    folder = find_pack(pack)
+    ruleset = load_pack(folder)
+    result = fit(ruleset, [_labelled(one, ruleset) for one in folders], discover=discover)
+    if patch is not None:
+        patch.write_text(patch_text(folder, result), encoding="utf-8")
+    if output is Format.json:
+        names = ("signature", "symptom", "path", "before", "after", "counts")
+        cells = [dict(zip(names, row, strict=True)) for row in rows(result)]
+        say_json({"cells": cells, "unmatched": dict(result.unmatched)})
+        return
+    _show_fit(result, folder.name)
+    if patch is not None:
+        err.print(escape(f"{patch}: read it, then apply it inside {folder} with patch -p1"))
+
+
+def _show_fit(result: FitResult, name: str) -> None:
+    table = Table(title=f"what the recordings say of {name}", title_justify="left")
+    for column in ("signature", "symptom", "path"):
+        table.add_column(column)
+    for column in ("before", "after", "seen/expected"):
+        table.add_column(column, justify="right")
+    for row in rows(result):
+        table.add_row(*map(escape, row))
+    out.print(table)
+    for fault, count in sorted(result.unmatched.items()):
+        out.print(f"no signature stands for {escape(fault)}: {count} labels")

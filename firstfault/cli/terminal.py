@@ -1,0 +1,99 @@
+"""What all commands share: the program, where it prints, and how bad input ends it."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from correlator.importers import TopologyError
+from correlator.recorded import RecordedError
+from correlator.recording import RecordingError
+from correlator.rules import RuleFaults
+from firstfault.packs import NoSuchPack
+from schemas.base import canonical
+
+EXIT_DIFFERENT = 1
+EXIT_BAD_INPUT = 2
+LINES_MAX = 5
+"""Lines of a report shown; the rest is counted."""
+FILE_WIDTH = 120
+"""Characters in a line of a table that goes to a file or a pipe."""
+
+out = Console(
+    highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH
+)
+err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+class BadInput(Exception):  # noqa: N818 - it says what it is
+    """What was given cannot be used, said in one sentence."""
+
+
+INPUT_ERRORS = (
+    BadInput,
+    NoSuchPack,
+    OSError,
+    RecordedError,
+    RecordingError,
+    RuleFaults,
+    TopologyError,
+)
+
+
+class Commands(TyperGroup):
+    """The commands; bad input ends each of them with its sentence and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer keeps the type of its context private
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except INPUT_ERRORS as error:
+            err.print(f"[red]{escape(str(error))}[/red]")
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+
+
+class Format(StrEnum):
+    """How a command answers."""
+
+    text = "text"
+    json = "json"
+
+
+Output = Annotated[Format, typer.Option(help="text for people, json for programs.")]
+Rules = Annotated[
+    str,
+    typer.Option(help="Rule pack: a folder, or the name of a shipped one.", metavar="PACK"),
+]
+TopologyFile = Annotated[
+    Path | None,
+    typer.Option(help="JSON, YAML or GraphML, in place of the recording's own.", metavar="FILE"),
+]
+
+app = typer.Typer(
+    name="firstfault",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Find the first fault behind a storm of alarms, and say what to do about it.",
+)
+
+
+def say_json(document: object) -> None:
+    """Print the one JSON text of a value as a line."""
+    typer.echo(canonical(document))
+
+
+def say_report(lines: list[str]) -> None:
+    """Print what was unusual about an import to stderr: the first few lines, then a count."""
+    for line in lines[:LINES_MAX]:
+        err.print(f"[yellow]topology:[/yellow] {escape(line)}")
+    if len(lines) > LINES_MAX:
+        err.print(f"[yellow]topology:[/yellow] … and {len(lines) - LINES_MAX} more like these")

@@ -1,0 +1,146 @@
+"""A recording, its topology and a rule pack, opened together and played through the engine.
+
+Called by the commands and by programs of users. It never reads labels, and it never raises for a
+line that cannot be read: that becomes a dead letter, and the replay goes on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from correlator.engine import Stamped
+from correlator.importers import load_topology
+from correlator.recorded import Said, said
+from correlator.recording import Recording, open_recording
+from correlator.replay import cases, engine_for, fold
+from correlator.rules import RuleSet, load_pack
+from correlator.topology import ImportReport, Topology
+from firstfault.packs import find_pack
+from schemas.base import parse_duration, to_microseconds
+from schemas.outputs import DeadLetter
+
+LETTERS_KEPT = 3
+"""Dead letters kept to be shown; all are counted."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A log time, or a time after the first input.
+
+    microseconds: since 1970, or since the first input.
+    relative: which of the two.
+    """
+
+    microseconds: int
+    relative: bool = False
+
+    def after(self, first_us: int) -> int:
+        """Return the log time, microseconds, in a recording that begins then."""
+        return self.microseconds + first_us if self.relative else self.microseconds
+
+
+def parse_moment(text: str) -> Moment:
+    """Return the time that a person wrote: RFC 3339 (UTC where no zone is given), or ``+90s``.
+
+    >>> parse_moment("+1.5m")
+    Moment(microseconds=90000000, relative=True)
+    >>> parse_moment("1970-01-01T00:00:01Z")
+    Moment(microseconds=1000000, relative=False)
+    """
+    if text.startswith("+"):
+        return Moment(round(parse_duration(text[1:]) * 1e6), relative=True)
+    moment = datetime.fromisoformat(text)
+    return Moment(to_microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+@dataclass
+class Listeners:
+    """Who is told while a recording is played."""
+
+    on_input: Callable[[Stamped], None] = _nothing
+    on_dead_letter: Callable[[DeadLetter], None] = _nothing
+    on_progress: Callable[[int], None] | None = None
+    """Bytes of the file of events read so far."""
+
+
+@dataclass
+class Playback:
+    """What is to be played, and after it what was met on the way."""
+
+    recording: Recording
+    topology: Topology
+    rules: RuleSet
+    report: ImportReport
+    start: Moment | None = None
+    end: Moment | None = None
+    inputs: int = 0
+    dead_letters: int = 0
+    letters: list[DeadLetter] = field(default_factory=list)
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """case → log time of its first and last input, seconds since 1970."""
+
+    def outputs(self, listeners: Listeners | None = None) -> Iterator[Said]:
+        """Yield everything the engine says, in order."""
+        told = listeners or Listeners()
+
+        def on_dead_letter(letter: DeadLetter) -> None:
+            self.dead_letters += 1
+            if len(self.letters) < LETTERS_KEPT:
+                self.letters.append(letter)
+            told.on_dead_letter(letter)
+
+        header = self.recording.header
+        for case, records in cases(self.recording, on_dead_letter, told.on_progress):
+            domain = f"{header.domain}/{case}" if case else header.domain
+            engine = engine_for(self.topology.copy(), self.rules, domain, header.ticks)
+            for record, output in fold(engine, self._heard(case, records, told)):
+                yield said(case, record, output)
+
+    def _heard(self, case: str, records: Iterable[Stamped], told: Listeners) -> Iterator[Stamped]:
+        first_us: int | None = None
+        for record in records:
+            first_us = record.log_us if first_us is None else first_us
+            if self.start and record.log_us < self.start.after(first_us):
+                continue
+            if self.end and record.log_us >= self.end.after(first_us):
+                continue
+            self.inputs += 1
+            at_s = record.log_us / 1e6
+            first_s, last_s = self.spans.get(case, (at_s, at_s))
+            self.spans[case] = (min(first_s, at_s), max(last_s, at_s))
+            told.on_input(record)
+            yield record
+
+
+def open_playback(
+    log: Path, *, rules: str = "generic", topology: Path | None = None, domain: str | None = None
+) -> Playback:
+    """Return a recording ready to be played.
+
+    Args:
+        log: a JSONL file (.gz, .zst) or a recording folder.
+        rules: folder or name of a rule pack.
+        topology: in place of the one in the recording folder; with neither, the graph is empty.
+        domain: in place of the recording's own.
+
+    Raises:
+        RecordingError: there is nothing to read.
+        TopologyError: the topology cannot be used.
+        RuleFaults: the pack has faults; it carries all of them.
+        NoSuchPack: there is no such pack.
+    """
+    recording = open_recording(log)
+    if domain:
+        header = recording.header.model_copy(update={"domain": domain})
+        recording = replace(recording, header=header)
+    ruleset = load_pack(find_pack(rules))
+    file = topology or recording.topology
+    if file is None:
+        return Playback(recording, Topology(ruleset.schema), ruleset, ImportReport())
+    graph, report = load_topology(file, ruleset.schema)
+    return Playback(recording, graph, ruleset, report)
