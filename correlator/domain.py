@@ -26,8 +26,8 @@ class Domain:
         self.state = state
         self.library = {**library, rules.hash: rules}
         self.out: list[Output] = []
-        self.urgent = False
-        """Something was seen that does not wait for more: look at the end of this step."""
+        self.must_look = False
+        """What has changed is to be explained at the end of this step."""
         self.activate(self.library.get(state.rules_hash, rules))
 
     def activate(self, rules: RuleSet) -> None:
@@ -37,6 +37,8 @@ class Domain:
         self.knob_us: dict[str, int] = {
             name: round(getattr(rules.knobs, name) * 1e6) for name in KNOBS
         }
+        cells = (cell for signature in rules.signatures for cell in signature.cells)
+        self.longest_us = max((cell.within_us for cell in cells), default=0)
         self.matchers = Matchers(rules)
         self.codebook = Codebook(self.state.topology, rules)
         self.standing = Standing()
@@ -106,11 +108,16 @@ class Domain:
 
     def mark(self, key: SymptomKey) -> None:
         """Ask for a look at a symptom that has changed."""
-        self.state.dirty.add(key)
+        self.standing.changed(key)
         if self.rules.symptoms[key[0]].spurious <= CERTAIN_SPURIOUS:
-            self.urgent = True
-        else:
+            self.look_now()
+        elif not self.state.dirty:  # else a look is due for the others already: one sees to all
             self.look_soon()
+        self.state.dirty.add(key)
+
+    def look_now(self) -> None:
+        """Ask for a look at the end of this step."""
+        self.must_look = True
 
     def look_soon(self) -> None:
         """Ask for a look once the evidence that comes together has come."""

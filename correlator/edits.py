@@ -88,6 +88,7 @@ def _placed(domain: Domain, dependant: str, relation: str) -> None:
 def _changed(domain: Domain, nodes: Iterable[str]) -> None:
     """Work out anew what an edit touched; symptoms standing nearby are looked at again."""
     near = domain.codebook.forget(nodes)
+    domain.standing.candidates.clear()
     keys = sorted(domain.state.sightings) if near is None else domain.standing.on(near)
     for key in keys:
         domain.standing.add(key, domain.codebook.causes(*key))

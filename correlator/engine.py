@@ -80,8 +80,8 @@ class Engine:
             intake.event(domain, given, spooled=record.spooled)
         else:
             _TAKES[type(given)](domain, given)
-        if domain.urgent:
-            domain.urgent = False
+        if domain.must_look:
+            domain.must_look = False
             incidents.look(domain)
         return domain.out
 
@@ -130,12 +130,10 @@ def _tick(domain: Domain, _: Tick) -> None:
         while state.deadlines and state.deadlines[0] == due:
             heapq.heappop(state.deadlines)
         _WAKES[due[1]](domain, due[2], due[3])
-    if state.dirty:
-        incidents.look(domain)
 
 
 _WAKES: dict[str, Callable[[Domain, str, str], None]] = {
-    "look": lambda domain, first, second: None,  # what is dirty is looked at in any case
+    "look": lambda domain, first, second: domain.look_now(),
     "relook": incidents.relook,
     "expire": lambda domain, first, second: sightings.expire(domain, (first, second)),
     "absent": lambda domain, first, second: liveness.miss(domain, (first, second)),

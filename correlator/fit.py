@@ -342,7 +342,10 @@ def _patched(text: str, result: FitResult) -> str:
     yaml = _yaml()
     documents = list(yaml.load_all(text))
     rules = result.rules
-    if rules is None or not any(_patch_document(d, result, rules) for d in documents):
+    if rules is None:
+        return text
+    patched = [_patch_document(document, result, rules) for document in documents]
+    if not any(patched):
         return text
     out = io.StringIO()
     yaml.dump_all(documents, out)

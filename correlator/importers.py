@@ -26,6 +26,18 @@ class TopologyError(Exception):
     """A topology file that cannot be used at all, said in one sentence."""
 
 
+_BAD_FILE = (
+    OSError,
+    SyntaxError,  # no XML
+    RecursionError,
+    ValueError,
+    KeyError,  # what networkx says of a link without an end
+    TypeError,  # and of a list where it wants a mapping
+    nx.NetworkXError,
+    YAMLError,
+)
+
+
 def load_topology(
     path: Path, schema: TopologySchema | None = None
 ) -> tuple[Topology, ImportReport]:
@@ -37,7 +49,7 @@ def load_topology(
     faults: list[str] = []
     try:
         nodes, edges = _parse(path, faults)
-    except (OSError, ValueError, YAMLError, nx.NetworkXError, SyntaxError) as error:
+    except _BAD_FILE as error:
         msg = f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         raise TopologyError(msg) from error
     topology, report = build(nodes, edges, schema)
@@ -56,10 +68,12 @@ def _parse(path: Path, faults: list[str]) -> Parsed:
     if not isinstance(data, dict):
         msg = "the topology must be a mapping with nodes and edges"
         raise ValueError(msg)  # noqa: TRY004 - one error type for all bad files
-    links = data.get("links", data.get("edges", []))
-    if isinstance(links, list) and any(isinstance(e, dict) and "source" in e for e in links):
-        key = "links" if "links" in data else "edges"
-        return _from_graph(nx.node_link_graph(data, edges=key))
+    for key in ("links", "edges"):
+        rows = data.get(key)
+        if isinstance(rows, list) and any(
+            isinstance(row, dict) and "source" in row for row in rows
+        ):
+            return _from_graph(nx.node_link_graph(data, edges=key))
     return from_neutral(data, faults)
 
 

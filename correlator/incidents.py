@@ -24,7 +24,7 @@ REVISES_MAX = 10
 def look(domain: Domain) -> None:
     """Explain every component that has changed."""
     state = domain.state
-    present = Look(domain.codebook, state.sightings, state.live_us)
+    present = Look(domain.codebook, state.sightings, state.live_us, domain.standing.candidates)
     while state.dirty:
         start = min(state.dirty)
         symptoms, candidates = inference.component(present, [start], domain.standing.support)
@@ -39,6 +39,7 @@ def relook(domain: Domain, signature: str, entity: str) -> None:
     for index, spec in enumerate(domain.rules.signatures):
         if spec.name == signature:
             domain.state.dirty.update(domain.standing.support.get((index, entity), ()))
+    domain.look_now()
 
 
 def plan(domain: Domain, incident_id: str) -> None:
@@ -99,9 +100,9 @@ def _best(
     same = [incident for incident in free if incident.fault[1] == entity]
     if same:
         return max(same, key=lambda i: (i.onset_us, i.incident_id))
-    evidence, support = domain.standing.evidence, verdict.candidate.support.keys()
+    evidence, explained = domain.standing.evidence, verdict.candidate.explains
     shared = {
-        incident.incident_id: len(evidence.get(incident.incident_id, set()) & support)
+        incident.incident_id: len(evidence.get(incident.incident_id, set()) & explained)
         for incident in free
         if incident.fault[1] not in chosen
     }
@@ -170,19 +171,15 @@ def _open(domain: Domain, present: Look, verdict: Verdict) -> None:
         opened_us=state.live_us,
         onset_us=verdict.candidate.onset_us,
         fault=(name, entity),
-        active_us=state.live_us,
         since_us=state.live_us,
         mode=state.mode,
         update=-1,
     )
     state.incidents[incident.incident_id] = incident
     state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
-    for key in sorted(verdict.candidate.support):
+    for key in sorted(verdict.candidate.explains):
         domain.own(key, incident.incident_id)
     _revise(domain, present, incident, verdict)
-    final_us = incident.onset_us + _span_us(domain, verdict) + domain.knob_us["lateness"]
-    if final_us > state.live_us:
-        state.wake(final_us, "relook", name, entity)
 
 
 # ---- revise --------------------------------------------------------------------------------
@@ -215,6 +212,7 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     named = verdict.confidence >= domain.rules.knobs.named
     incident.state = "open" if named else "suspected"
     incident.onset_us = min(incident.onset_us, verdict.candidate.onset_us)
+    _look_when_final(domain, incident, verdict)
     if entity != root_before:
         incident.revises = [*incident.revises[1 - REVISES_MAX :], root_before]
         incident.since_us = state.live_us
@@ -226,6 +224,16 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
         planner.revoke(domain, incident)
 
 
+def _look_when_final(domain: Domain, incident: IncidentState, verdict: Verdict) -> None:
+    """Look once more when silence has said all: of the cause, and of what rivals it."""
+    sightings = domain.state.sightings
+    last_us = max(sightings[key].first_us for key in verdict.candidate.explains)
+    final_us = last_us + domain.longest_us + domain.knob_us["lateness"]
+    if final_us > max(incident.final_us, domain.state.live_us):
+        incident.final_us = final_us
+        domain.state.wake(final_us, "relook", *incident.fault)
+
+
 def _assign(domain: Domain, explanation: Explanation) -> None:
     """Give each explained symptom to the incident of the cause that explains it."""
     incidents = sorted(domain.state.incidents.values(), key=lambda i: (i.onset_us, i.incident_id))
@@ -235,8 +243,6 @@ def _assign(domain: Domain, explanation: Explanation) -> None:
         incident = by_entity.get(fault[1]) if fault else None
         if incident is not None:
             domain.own(key, incident.incident_id)
-            first_us = domain.state.sightings[key].first_us
-            incident.active_us = max(incident.active_us, first_us)
 
 
 # ---- end -----------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ IMPROVEMENTS_MAX = 16
 """Times a better explanation found while weighing rivals is taken up, per look."""
 RANKS_MAX = 4
 """Runner-ups told of each cause."""
+ROUNDING = 1e-9
+"""Nats by which two totals of the same faults may differ, by the order of their addition."""
 Q_MAX = 0.999999
 """No symptom is ever explained so well that another cause could add nothing at all."""
 
@@ -48,7 +50,12 @@ class Candidate:
     """timely symptom of an optional cell → p."""
     late: dict[SymptomKey, float] = field(default_factory=dict)
     """symptom outside the window of this onset → p: explained, but no support."""
+    missing: list[tuple[CellSpec, int, bool]] = field(default_factory=list)
+    """(cell, entities on which it is expected and not seen, whether it is seen on none)."""
+    alone: float = 0.0
+    """nats its symptoms are worth where nothing else explains them."""
     gain: float = 0.0
+    """base and alone together."""
 
     @property
     def explains(self) -> set[SymptomKey]:
@@ -85,17 +92,39 @@ class Weighed:
 
     candidates: list[Candidate]
     leaks: dict[SymptomKey, float]
+    showing: dict[SymptomKey, list[int]]
+    """symptom → the candidates that it is a timely symptom of, in order."""
+
+
+@dataclass(slots=True)
+class Ground:
+    """What a search takes for granted: faults assumed, what they explain, and their total score."""
+
+    q: dict[SymptomKey, float]
+    """symptom → the chance to see it by now."""
+    chosen: list[int] = field(default_factory=list)
+    total: float = 0.0
 
 
 class Look:
-    """One look at a component; holds what its functions share, and nothing between looks."""
+    """One look at a component; holds what its functions share.
 
-    def __init__(self, codebook: Codebook, sightings: dict[SymptomKey, Sighting], now_us: int) -> None:
+    `kept` outlives the look: candidates as they stood when a symptom of theirs last changed.
+    """
+
+    def __init__(
+        self,
+        codebook: Codebook,
+        sightings: dict[SymptomKey, Sighting],
+        now_us: int,
+        kept: dict[Fault, Candidate] | None = None,
+    ) -> None:
         self.codebook = codebook
         self.rules: RuleSet = codebook.rules
         self.knobs = codebook.rules.knobs
         self.sightings = sightings
         self.now_us = now_us
+        self.kept = {} if kept is None else kept
         self._lateness_us = self.rules.lateness_us
 
     def leak(self, key: SymptomKey) -> float:
@@ -106,8 +135,20 @@ class Look:
 
     def candidate(self, fault: Fault, support: dict[SymptomKey, int]) -> Candidate | None:
         """Return a fault's present standing, or None where it cannot be."""
+        if not support or self._refuted(fault):
+            return None
+        candidate = self.kept.get(fault) or self._gathered(fault, support)
+        if candidate is None:
+            return None
+        self.kept[fault] = candidate
+        candidate.base = self._base(candidate)
+        candidate.gain = candidate.base + candidate.alone
+        return candidate
+
+    def _gathered(self, fault: Fault, support: dict[SymptomKey, int]) -> Candidate | None:
+        """Return what of a fault depends on its symptoms alone and not on the time of the look."""
         column = self.codebook.column(fault)
-        if column is None or not support or self._refuted(fault):
+        if column is None:
             return None
         cells = self.rules.signatures[fault[0]].cells
         onset_us = self._onset(support, cells)
@@ -125,8 +166,16 @@ class Look:
             else:
                 timely[key] = cell.p
                 shown.setdefault((index, kind_of(key[1])), set()).add(key[1])
-        base = self._base(fault, column.totals, shown, onset_us)
-        return Candidate(fault, onset_us, base, len(column.reach), timely, optional, late)
+        missing = [
+            (cells[place[0]], total - len(shown.get(place, ())), place not in shown)
+            for place, total in column.totals.items()
+            if total > len(shown.get(place, ())) and not cells[place[0]].optional
+        ]
+        candidate = Candidate(
+            fault, onset_us, 0.0, len(column.reach), timely, optional, late, missing
+        )
+        candidate.alone = self._worth(candidate, {k: self.leak(k) for k in candidate.explains})
+        return candidate
 
     def _onset(self, support: dict[SymptomKey, int], cells: tuple[CellSpec, ...]) -> int:
         """Return the onset for which the timely support weighs most, the last of equals.
@@ -156,27 +205,18 @@ class Look:
         leak = self.leak(key)
         return math.log((1.0 - (1.0 - leak) * (1.0 - p)) / leak)
 
-    def _base(
-        self,
-        fault: Fault,
-        totals: dict[tuple[int, str], int],
-        shown: dict[tuple[int, str], set[str]],
-        onset_us: int,
-    ) -> float:
+    def _base(self, candidate: Candidate) -> float:
         """Return log prior odds plus what every expected and unseen symptom costs by now.
 
         A cell of which nothing is seen on any entity of a kind costs no more than the cap: its
         collector may be deaf, or what would have spoken may be dead itself.
         """
-        signature = self.rules.signatures[fault[0]]
-        age_us = max(0, self.now_us - onset_us)
-        score = math.log(signature.prior) - math.log1p(-signature.prior)
-        for place, total in totals.items():
-            seen = len(shown.get(place, ()))
-            cell = signature.cells[place[0]]
-            if total > seen and not cell.optional:
-                cost = (total - seen) * math.log1p(-cell.p * self._arrived(age_us, cell.within_us))
-                score += max(cost, self.knobs.absence_cap) if not seen else cost
+        prior = self.rules.signatures[candidate.fault[0]].prior
+        age_us = max(0, self.now_us - candidate.onset_us)
+        score = math.log(prior) - math.log1p(-prior)
+        for cell, count, is_silent in candidate.missing:
+            cost = count * math.log1p(-cell.p * self._arrived(age_us, cell.within_us))
+            score += max(cost, self.knobs.absence_cap) if is_silent else cost
         return score
 
     def _arrived(self, age_us: int, within_us: int) -> float:
@@ -197,15 +237,24 @@ class Look:
 
     def gain(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
         """Return what a fault adds to an explanation that explains each symptom with chance q."""
+        return candidate.base + self._worth(candidate, q)
+
+    def _worth(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
         total = 0.0
         for key, p in candidate.support.items():
             total += math.log(p / q[key] + 1.0 - p)
         if total > self.knobs.source_cap:
             total = self._capped(candidate, q)
-        if candidate.optional:
-            more = sum(math.log(p / q[key] + 1.0 - p) for key, p in candidate.optional.items())
-            total += min(more, self.knobs.optional_cap)
-        return candidate.base + total
+        return total + self._optional_worth(candidate, q)
+
+    def _optional_worth(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return what optional symptoms add: no term is negative, so the cap ends the sum."""
+        cap, total = self.knobs.optional_cap, 0.0
+        for key, p in candidate.optional.items():
+            total += math.log(p / q[key] + 1.0 - p)
+            if total >= cap:
+                return cap
+        return total
 
     def _capped(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
         """Return the support with each source counted up to the cap: one liar condemns nobody."""
@@ -216,9 +265,9 @@ class Look:
         return sum(min(by_source[source], self.knobs.source_cap) for source in sorted(by_source))
 
     def greedy(
-        self, weighed: Weighed, allowed: Iterable[int], first: int | None = None
+        self, weighed: Weighed, ground: Ground, allowed: Iterable[int], first: int | None = None
     ) -> tuple[list[int], float]:
-        """Return which of the allowed candidates are chosen, in order, and their total score.
+        """Return the ground with the allowed candidates chosen on it, and the score of all.
 
         Each step takes the largest gain (ties: the smaller footprint); `first` is taken before any
         other. A gain only shrinks as symptoms get explained, so it is worked out again only when
@@ -226,19 +275,15 @@ class Look:
         further one `gain_min`; so assuming nothing scores 0. An entity fails in one way at a time.
         """
         candidates = weighed.candidates
-        q = dict(weighed.leaks)
+        state = Ground(dict(ground.q), list(ground.chosen), ground.total)
+        q, chosen = state.q, state.chosen
         heap = [(-candidates[i].gain, i) for i in allowed]
         heapq.heapify(heap)
-        chosen: list[int] = []
-        entities: set[str] = set()
-        total = 0.0
         if first is not None:
-            chosen.append(first)
-            entities.add(candidates[first].fault[1])
-            total = candidates[first].gain - self.knobs.gain_first
-            if total <= 0.0:
+            if candidates[first].gain <= self.knobs.gain_first:
                 return [], 0.0
-            self._explain(candidates[first], q)
+            self._assume(weighed, state, first)
+        entities = {candidates[i].fault[1] for i in chosen}
         while heap:
             _, index = heapq.heappop(heap)
             if candidates[index].fault[1] in entities:
@@ -250,17 +295,44 @@ class Look:
             added = gain - (self.knobs.gain_min if chosen else self.knobs.gain_first)
             if added <= 0.0:
                 break
-            total += added
+            state.total += added
             chosen.append(index)
             entities.add(candidates[index].fault[1])
             self._explain(candidates[index], q)
-        return chosen, total
+        return chosen, state.total
+
+    def _assume(self, weighed: Weighed, ground: Ground, index: int) -> None:
+        """Add a fault to the ground, whatever it scores there."""
+        candidate = weighed.candidates[index]
+        fee = self.knobs.gain_min if ground.chosen else self.knobs.gain_first
+        gain = self.gain(candidate, ground.q) if ground.chosen else candidate.gain
+        ground.total += gain - fee
+        ground.chosen.append(index)
+        self._explain(candidate, ground.q)
+
+    def _apart(
+        self, weighed: Weighed, rest: list[int], changing: list[int]
+    ) -> tuple[Ground, list[int]]:
+        """Split `rest` into what shares no symptom with `changing`, the ground, and what does."""
+        touched: set[SymptomKey] = set()
+        for i in changing:
+            touched.update(weighed.candidates[i].explains, weighed.candidates[i].late)
+        ground = Ground(dict(weighed.leaks))
+        near: list[int] = []
+        for i in rest:
+            candidate = weighed.candidates[i]
+            if touched.isdisjoint(candidate.explains) and touched.isdisjoint(candidate.late):
+                self._assume(weighed, ground, i)
+            else:
+                near.append(i)
+        return ground, near
 
     def search(self, weighed: Weighed) -> tuple[list[int], float]:
         """Return the best of the greedy explanations that begin with each of the likeliest."""
         everything = range(len(weighed.candidates))
         likeliest = sorted(everything, key=lambda i: (-weighed.candidates[i].gain, i))
-        runs = [self.greedy(weighed, everything, seed) for seed in likeliest[:SEEDS_MAX]]
+        ground = Ground(weighed.leaks)
+        runs = [self.greedy(weighed, ground, everything, seed) for seed in likeliest[:SEEDS_MAX]]
         return max(runs, key=lambda run: run[1], default=([], 0.0))
 
     def _explain(self, chosen: Candidate, q: dict[SymptomKey, float]) -> None:
@@ -271,13 +343,17 @@ class Look:
 
     def explain(self, symptoms: list[SymptomKey], candidates: list[Candidate]) -> Explanation:
         """Return the best set of faults for a component, each with margin and runner-ups."""
-        weighed = Weighed(candidates, {key: self.leak(key) for key in symptoms})
+        showing: dict[SymptomKey, list[int]] = {}
+        for index, candidate in enumerate(candidates):
+            for key in candidate.explains:
+                showing.setdefault(key, []).append(index)
+        weighed = Weighed(candidates, {key: self.leak(key) for key in symptoms}, showing)
         chosen, total = self.search(weighed)
         verdicts: list[Verdict] = []
         improvements = 0
         while len(verdicts) < len(chosen):
             verdict, other, better = self._verdict(weighed, chosen, len(verdicts), total)
-            if better > total and improvements < IMPROVEMENTS_MAX:
+            if better > total + ROUNDING and improvements < IMPROVEMENTS_MAX:
                 chosen, total, verdicts = other, better, []
                 improvements += 1
             else:
@@ -312,10 +388,11 @@ class Look:
         for i in rest:
             self._explain(weighed.candidates[i], q)
         rivals = self._rivals(weighed, own, rest, q)
-        best, best_total = self.greedy(weighed, [*rest, *rivals])
+        ground, near = self._apart(weighed, rest, [chosen[position], *rivals])
+        best, best_total = self.greedy(weighed, ground, [*near, *rivals])
         scored = []
         for i in rivals:
-            other, other_total = self.greedy(weighed, [*rest, i], first=i)
+            other, other_total = self.greedy(weighed, ground, [*near, i], first=i)
             scored.append((round(own.gain - (total - other_total), 9), i))
             if other_total > best_total:
                 best, best_total = other, other_total
@@ -331,9 +408,11 @@ class Look:
         """Return the likeliest fault of each of the entities that could replace a chosen one."""
         kept = {weighed.candidates[i].fault[1] for i in rest} | {own.fault[1]}
         best: dict[str, tuple[float, int]] = {}
-        for i, candidate in enumerate(weighed.candidates):
+        near = sorted({i for key in own.explains for i in weighed.showing[key]})
+        for i in near:
+            candidate = weighed.candidates[i]
             entity = candidate.fault[1]
-            if entity in kept or own.explains.isdisjoint(candidate.explains):
+            if entity in kept:
                 continue
             rank = (-max(self.gain(candidate, q), candidate.gain - self.knobs.gain_min), i)
             if entity not in best or rank < best[entity]:
@@ -358,7 +437,6 @@ def component(
     waiting = sorted(key for key in start if key in look.sightings)
     symptoms = set(waiting)
     candidates: dict[Fault, Candidate | None] = {}
-    leaks: dict[SymptomKey, float] = {}
     while waiting and len(symptoms) < COMPONENT_MAX:
         key = waiting.pop()
         for fault, _ in look.codebook.causes(*key):
@@ -368,16 +446,13 @@ def component(
             candidates[fault] = None
             if candidate is None:
                 continue
-            for near in (*candidate.support, *candidate.optional):
-                if near not in leaks:
-                    leaks[near] = look.leak(near)
-            candidate.gain = look.gain(candidate, leaks)
             if candidate.gain <= min(look.knobs.gain_min, look.knobs.gain_first):
                 continue
             candidates[fault] = candidate
-            for near in sorted({*candidate.support, *candidate.optional, *candidate.late} - symptoms):
-                symptoms.add(near)
-                waiting.append(near)
+            shown = (*candidate.support, *candidate.optional, *candidate.late)
+            joined = sorted(near for near in shown if near not in symptoms)
+            symptoms.update(joined)
+            waiting.extend(joined)
     viable = sorted(filter(None, candidates.values()), key=lambda c: (-c.gain, c.fault))
     likeliest = viable[:CANDIDATES_MAX]
     return sorted(symptoms), sorted(likeliest, key=lambda c: (c.footprint, c.fault))

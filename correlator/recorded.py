@@ -78,10 +78,14 @@ class Alarms:
 
 
 class Recorder:
-    """Writes a record; use it in a ``with`` statement, and call `finish` at the end."""
+    """Writes a record; use it in a ``with`` statement, and call `finish` at the end.
+
+    Until then there is no ``META.json``: a record that was broken off is no record.
+    """
 
     def __init__(self, folder: Path, topology: Topology) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / META).unlink(missing_ok=True)
         self._folder = folder
         self._files = ExitStack()
         self._outputs = self._open(OUTPUTS)

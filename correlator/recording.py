@@ -103,7 +103,8 @@ def open_recording(path: Path) -> Recording:
 
 def _open_file(path: Path) -> Recording:
     try:
-        with _opened(path)[0] as stream:
+        stream, file = _opened(path)
+        with stream, file:
             first = stream.readline(LINE_BYTES_MAX)
     except (OSError, EOFError, zstandard.ZstdError) as error:
         msg = f"{path}: {error}"

@@ -98,11 +98,8 @@ def _again(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) ->
     _date(sighting, event)
     sighting.last_us = state.live_us
     sighting.count += 1
-    if sighting.count == 2:  # noqa: PLR2004 - the second sighting is what corroborates
+    if sighting.count == 2 and domain.rules.knobs.resighting < 1.0:  # noqa: PLR2004 - it corroborates
         domain.mark(key)
-    incident = state.incidents.get(sighting.incident or "")
-    if incident is not None:
-        incident.active_us = state.live_us
 
 
 def _is_over(domain: Domain, incident_id: str | None, gone_us: int) -> bool:

@@ -7,6 +7,7 @@ that raises, clears or explains a symptom. Keeps: it holds exactly the keys of t
 from collections.abc import Iterable
 
 from correlator.codebook import Cause, Fault
+from correlator.inference import Candidate
 from correlator.state import SymptomKey
 
 
@@ -20,6 +21,8 @@ class Standing:
         """incident id → the symptoms it holds."""
         self.at: dict[str, set[SymptomKey]] = {}
         """entity → the symptoms on it."""
+        self.candidates: dict[Fault, Candidate] = {}
+        """fault → how its symptoms weighed at the last look since which none of them changed."""
         self._faults: dict[SymptomKey, tuple[Fault, ...]] = {}
 
     def add(self, key: SymptomKey, causes: tuple[Cause, ...]) -> None:
@@ -27,6 +30,7 @@ class Standing:
         self._unsupport(key)
         self.at.setdefault(key[1], set()).add(key)
         self._faults[key] = tuple(fault for fault, _ in causes)
+        self.changed(key)
         for fault, cell in causes:
             self.support.setdefault(fault, {})[key] = cell
 
@@ -52,7 +56,13 @@ class Standing:
         """Return the symptoms on some entities, sorted."""
         return sorted(key for entity in entities for key in self.at.get(entity, ()))
 
+    def changed(self, key: SymptomKey) -> None:
+        """Know that a symptom began anew or was corroborated: its faults weigh otherwise now."""
+        for fault in self._faults.get(key, ()):
+            self.candidates.pop(fault, None)
+
     def _unsupport(self, key: SymptomKey) -> None:
+        self.changed(key)
         for fault in self._faults.get(key, ()):
             shown = self.support.get(fault)
             if shown is not None:

@@ -73,8 +73,8 @@ class IncidentState:
     state: str = "open"
     update: int = 0
     updated_us: int = 0
-    active_us: int = 0
-    cleared_us: int | None = None
+    final_us: int = 0
+    """When the last look that time alone asks for is due."""
     since_us: int = 0
     confidence: float = 0.0
     margin: float = 0.0

@@ -53,7 +53,8 @@ ROLES = {
     "against": Look("symptom, not explained", "#cdb5ee", "#6a3fb0"),
     "missing": Look("symptom expected, not seen", "#ffffff", "#b36b00", dashed=True),
     "runner_up": Look("runner-up", "#c9e2ff", "#2a6ab3"),
-    "quiet": Look("no symptom", "#f1f1f4", "#b8b8c0", ink="#55555f"),
+    "unlisted": Look("raised alarms, not listed", "#ffeed6", "#d9b380"),
+    "quiet": Look("raised nothing", "#f1f1f4", "#b8b8c0", ink="#55555f"),
 }
 
 
@@ -123,7 +124,8 @@ def around(
             shown[near] = None
     graph = nx.DiGraph(full.subgraph(shown))
     for node in graph:
-        graph.nodes[node].update(role=roles.get(node, "quiet"), note=notes.get(node, ""))
+        otherwise = "unlisted" if node in alarmed else "quiet"
+        graph.nodes[node].update(role=roles.get(node, otherwise), note=notes.get(node, ""))
     below = nx.ancestors(full, cause) & set(alarmed)
     left_out = Counter(kind_of(node) for node in below | roles.keys() if node not in graph)
     return Scene(graph, graph, title, left_out)
@@ -265,7 +267,9 @@ def _draw_edges(axes: Axes, scene: Scene, boxes: dict[str, Box]) -> None:
     """Draw each edge that no longer way implies: with all of them a rack is a thicket."""
     for dependant, dependency in sorted(nx.transitive_reduction(scene.carrying).edges):
         start, end = boxes[dependency], boxes[dependant]
-        hit = all(scene.role(n) in ("cause", "for", "late") for n in (dependant, dependency))
+        hit = all(
+            scene.role(n) in ("cause", "for", "late", "unlisted") for n in (dependant, dependency)
+        )
         axes.add_patch(
             FancyArrowPatch(
                 (start.left + start.width, start.middle),

@@ -9,6 +9,7 @@ whose defaults were chosen on the project's own storms.
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic.json_schema import WithJsonSchema
 
 from schemas.base import Duration, Probability, Share, Strict
 from schemas.outputs import Verb
@@ -20,7 +21,12 @@ def _as_list(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Names = Annotated[
+    list[str],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
 """One string or a list of them."""
 
 
@@ -243,6 +249,24 @@ class Expectation(Strict):
     cleared: bool | None = Field(None, description="the incident has ended")
 
 
+class Shuffle(Strict):
+    """So many orders that differ from the written one by less than the lateness."""
+
+    shuffle: int = Field(ge=1, le=100)
+
+
+class Late(Strict):
+    """Each line in turn arrives this much later."""
+
+    late: Duration = Field(description="up to the lateness of the pack, e.g. 10s")
+
+
+Variant = (
+    Literal["drop_any_one", "duplicate_all", "restart_engine_at_every_event"] | Shuffle | Late
+)
+"""A change of the time line under which a case must hold."""
+
+
 class Case(Strict):
     """One time line and what must and must not follow."""
 
@@ -250,7 +274,10 @@ class Case(Strict):
     events: str = Field(description="lines: TIME [+LATE] [clear] SIGNAL ENTITY… [NAME=VALUE…]")
     expect: list[Expectation] = Field(default_factory=list)
     never: list[Expectation] = Field(default_factory=list)
-    hold_under: list[str | dict[str, Any]] = Field(default_factory=list)
+    incidents: int | None = Field(None, ge=0, description="how many there must be, in the end")
+    hold_under: list[Variant] = Field(
+        default_factory=list, description="drop_any_one, duplicate_all, shuffle: 20, late: 10s, …"
+    )
     until: Duration | None = Field(None, description="end of the case; default: past all waits")
 
 
@@ -259,7 +286,9 @@ class RuleTest(Strict):
 
     kind: Literal["test"]
     rules: list[str] = Field(min_length=1, description="signatures this test covers")
-    topology: dict[str, Any] = Field(description="short form, or {file: NAME}, or nodes and edges")
+    topology: dict[str, Any] = Field(
+        description="short form, {file: NAME}, or nodes and edges; edges also as text"
+    )
     cases: list[Case] = Field(min_length=1)
 
 

@@ -81,7 +81,11 @@ class Structure:
 
     def holds(self, topology: Topology, root: str) -> bool:
         """Claim that the root has so many entities there."""
-        return _COMPARE[self.compare](len(walk(topology, root, self.path)), self.count)
+        return self.holds_for(len(walk(topology, root, self.path)))
+
+    def holds_for(self, count: int) -> bool:
+        """Claim that it would hold with so many."""
+        return bool(_COMPARE[self.compare](count, self.count))
 
 
 def parse_structure(text: str) -> Structure:

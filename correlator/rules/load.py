@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from correlator.rules.conditions import Bound, Structure, parse_bound, parse_structure
+from correlator.rules.conditions import Bound, parse_bound, parse_structure
+from correlator.rules.paths import Path as TypedPath
 from correlator.rules.paths import parse_path
 from correlator.rules.ruleset import (
     ANY_SIGNAL,
     CellSpec,
     Fault,
+    LocatedTest,
     Location,
     RefutationSpec,
     RuleFaults,
@@ -21,7 +23,7 @@ from correlator.rules.ruleset import (
     SignatureSpec,
     SymptomSpec,
 )
-from correlator.rules.yamlfile import locate, plain, position, read_documents, validate
+from correlator.rules.yamlfile import Node, locate, plain, position, read_documents, validate
 from schemas.base import digest
 from schemas.rules import (
     DOCUMENTS,
@@ -45,17 +47,27 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
+Place = tuple[str, int, int]
+"""(file, line, column)."""
+
+
 @dataclass
-class _Document:
-    """A validated document, with the node it came from for positions."""
+class _Origin:
+    """A node of a file: where something stands is asked of it."""
+
+    node: Node
+    file: str
+
+    def where(self, *path: str | int) -> Place:
+        return (self.file, *position(self.node, path))
+
+
+@dataclass
+class _Document(_Origin):
+    """A validated document."""
 
     model: SymptomRule | Signature | Policy | RuleTest
-    node: Any
-    file: str
     data: dict[str, Any]
-
-    def where(self, *path: str | int) -> tuple[str, int, int]:
-        return (self.file, *position(self.node, path))
 
     @property
     def location(self) -> Location:
@@ -72,10 +84,10 @@ class _Sources:
     knobs: dict[str, Any] = field(default_factory=dict)
     signals: dict[str, SignalRule] = field(default_factory=dict)
     schemas: list[TopologySchema] = field(default_factory=list)
+    own: frozenset[tuple[str, str]] = frozenset()
     pack: Pack | None = None
-    files: dict[str, str] = field(default_factory=dict)
 
-    def fault(self, where: tuple[str, int, int], code: str, text: str, severity: str = "error") -> None:
+    def fault(self, where: Place, code: str, text: str, severity: str = "error") -> None:
         self.faults.append(Fault(*where, code, text, severity))
 
     def of(self, kind: type[T]) -> Iterator[tuple[_Document, T]]:
@@ -96,7 +108,7 @@ def load_pack(folder: Path) -> RuleSet:
 def load_with_warnings(folder: Path) -> tuple[RuleSet, list[Fault]]:
     """Return the rule set and what is doubtful but no error, e.g. an unused variable."""
     sources = _Sources()
-    _read_pack(folder, folder.name, sources, 0)
+    _read_pack(folder, folder.resolve().name, sources, 0)
     rules = _compile(sources) if sources.pack else None
     errors = [fault for fault in sources.faults if fault.severity == "error"]
     if errors or rules is None:
@@ -114,11 +126,12 @@ def _read_pack(folder: Path, shown: str, sources: _Sources, depth: int) -> None:
         if not any(fault.file == shown_pack for fault in sources.faults):
             sources.fault((shown_pack, 1, 1), "yaml", "the file is empty")
         return
-    pack = _validated(Pack, nodes[0], shown_pack, sources, {})
+    pack = _validated(Pack, _Origin(nodes[0], shown_pack), sources, {})
     if pack is None:
         return
     for base in pack.extends:
         _read_pack((folder / base).resolve(), f"{shown}/{base}", sources, depth + 1)
+    sources.tests.clear()  # the tests of a base pack are that pack's own
     sources.pack = pack
     sources.knobs.update({key: getattr(pack.engine, key) for key in pack.engine.model_fields_set})
     sources.signals.update(pack.signals)
@@ -134,36 +147,40 @@ def _read_rules(
     used: set[str] = set()
     names: dict[tuple[str, str], _Document] = {}
     for file in sorted(folder.rglob("*.y*ml")):
-        if file.name == PACK_FILE or file.resolve() == schema_file or file.suffix not in (".yaml", ".yml"):
+        if (
+            file.name == PACK_FILE
+            or file.resolve() == schema_file
+            or file.suffix not in (".yaml", ".yml")
+        ):
             continue
         name = f"{shown}/{file.relative_to(folder).as_posix()}"
         for node in read_documents(file, sources.faults, name):
             used |= _variables_in(node)
-            _take(node, name, pack.vars, sources, names)
+            _take(_Origin(node, name), pack.vars, sources, names)
     sources.documents.update(names)
+    sources.own = frozenset(names)
     for variable in sorted(set(pack.vars) - used):
         where = (f"{shown}/{PACK_FILE}", 1, 1)
         sources.fault(where, "unused-variable", f"${{{variable}}} is never used", "warning")
 
 
 def _take(
-    node: Any,  # noqa: ANN401
-    file: str,
+    origin: _Origin,
     variables: dict[str, str],
     sources: _Sources,
     names: dict[tuple[str, str], _Document],
 ) -> None:
-    where = (file, *position(node, ()))
-    kind = node.get("kind") if isinstance(node, dict) else None
+    kind = origin.node.get("kind") if isinstance(origin.node, dict) else None
     model_type = DOCUMENTS.get(kind) if isinstance(kind, str) else None
     if model_type is None:
         kinds = ", ".join(DOCUMENTS)
-        sources.fault(where, "unknown-document", f"kind: must be one of {kinds}")
+        sources.fault(origin.where(), "unknown-document", f"kind: must be one of {kinds}")
         return
-    model = _validated(model_type, node, file, sources, variables)
+    model = _validated(model_type, origin, sources, variables)
     if model is None:
         return
-    document = _Document(model, node, file, model.model_dump(mode="json", by_alias=True))
+    data = model.model_dump(mode="json", by_alias=True)
+    document = _Document(origin.node, origin.file, model, data)
     if isinstance(model, RuleTest):
         sources.tests.append(document)
         return
@@ -176,36 +193,42 @@ def _take(
 
 
 def _validated(
-    model: type[M], node: Any, file: str, sources: _Sources, variables: dict[str, str]  # noqa: ANN401
+    model: type[M], origin: _Origin, sources: _Sources, variables: dict[str, str]
 ) -> M | None:
-    if not isinstance(node, dict):
-        sources.fault((file, 1, 1), "bad-value", "the document must be a mapping")
+    if not isinstance(origin.node, dict):
+        sources.fault((origin.file, 1, 1), "bad-value", "the document must be a mapping")
         return None
     try:
-        data = plain(node)
+        data = plain(origin.node)
     except (ValueError, RecursionError) as error:
-        sources.fault((file, *position(node, ())), "too-large", str(error))
+        sources.fault(origin.where(), "too-large", str(error))
         return None
-    return validate(model, node, _filled(data, variables, node, file, sources), file, sources.faults)
+    filled = _filled(data, variables, origin, sources)
+    return validate(model, origin.node, filled, origin.file, sources.faults)
 
 
 def _filled(
-    data: Any, variables: dict[str, str], node: Any, file: str, sources: _Sources, path: tuple[str | int, ...] = ()  # noqa: ANN401, E501, PLR0913
-) -> Any:  # noqa: ANN401
-    """Return the data with every ``${name}`` replaced; an unknown one is a fault where it stands."""
+    data: object,
+    variables: dict[str, str],
+    origin: _Origin,
+    sources: _Sources,
+    path: tuple[str | int, ...] = (),
+) -> object:
+    """Return the data with every ``${name}`` replaced; an unknown one becomes a fault."""
     if isinstance(data, dict):
-        return {k: _filled(v, variables, node, file, sources, (*path, k)) for k, v in data.items()}
+        return {k: _filled(v, variables, origin, sources, (*path, k)) for k, v in data.items()}
     if isinstance(data, list):
-        return [_filled(v, variables, node, file, sources, (*path, i)) for i, v in enumerate(data)]
+        return [_filled(v, variables, origin, sources, (*path, i)) for i, v in enumerate(data)]
     if not isinstance(data, str):
         return data
     for name in _VARIABLE.findall(data):
         if name not in variables:
-            sources.fault((file, *position(node, path)), "unknown-variable", f"${{{name}}} has no value")
+            text = f"${{{name}}} has no value"
+            sources.fault(origin.where(*path), "unknown-variable", text)
     return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), data)
 
 
-def _variables_in(node: Any) -> set[str]:  # noqa: ANN401
+def _variables_in(node: Node) -> set[str]:
     if isinstance(node, dict):
         return set().union(*map(_variables_in, node.values()))
     if isinstance(node, list):
@@ -219,18 +242,23 @@ def _read_schema(file: Path, shown: str, sources: _Sources, depth: int) -> None:
         sources.schemas.append(schema)
 
 
-def read_schema(file: Path, shown: str, faults: list[Fault], depth: int = 0) -> TopologySchema | None:
+def read_schema(
+    file: Path, shown: str, faults: list[Fault], depth: int = 0
+) -> TopologySchema | None:
     """Return a topology schema merged with those it extends; None, with faults, if it is bad."""
     nodes = read_documents(file, faults, shown)
     if not nodes or depth > EXTENDS_DEPTH_MAX:
         if not any(fault.file == shown for fault in faults):
-            faults.append(Fault(shown, 1, 1, "yaml", "empty, or schemas extend each other in a circle"))
+            faults.append(
+                Fault(shown, 1, 1, "yaml", "empty, or schemas extend each other in a circle")
+            )
         return None
     schema = validate(TopologySchema, nodes[0], plain(nodes[0]), shown, faults)
     if schema is None:
         return None
     bases = [
-        read_schema((file.parent / base).resolve(), base, faults, depth + 1) for base in schema.extends
+        read_schema((file.parent / base).resolve(), base, faults, depth + 1)
+        for base in schema.extends
     ]
     return merge_schemas([*filter(None, bases), schema])
 
@@ -277,25 +305,43 @@ def _compile(sources: _Sources) -> RuleSet:
         policies=policies,
         schema=merge_schemas(sources.schemas),
         signals=sources.signals,
-        tests=tuple((d.model, d.location) for d in sources.tests if isinstance(d.model, RuleTest)),
+        tests=tuple(_located(d, d.model) for d in sources.tests if isinstance(d.model, RuleTest)),
         locations={f"{kind}:{name}": d.location for (kind, name), d in sources.documents.items()},
+        own=frozenset(f"{kind}:{name}" for kind, name in sources.own),
         content=content,
     )
 
 
-def _tried(sources: _Sources, where: tuple[str, int, int], parse: Callable[[], T], default: T) -> T:
+def _located(document: _Document, test: RuleTest) -> LocatedTest:
+    paths: list[tuple[str | int, ...]] = [()]
+    for index, case in enumerate(test.cases):
+        paths += [("cases", index), ("cases", index, "events")]
+        paths += [("cases", index, "expect", i) for i in range(len(case.expect))]
+        paths += [("cases", index, "never", i) for i in range(len(case.never))]
+    places = {".".join(map(str, path)): Location(*document.where(*path)) for path in paths}
+    return LocatedTest(test, places)
+
+
+def _tried(sources: _Sources, where: Place, parse: Callable[[str], T], text: str) -> T | None:
+    """Return what the text means, or None after noting why it means nothing."""
     try:
-        return parse()
+        return parse(text)
     except ValueError as error:
         sources.fault(where, "bad-value", str(error))
-        return default
+        return None
+
+
+def _path(sources: _Sources, where: Place, text: str) -> TypedPath:
+    return _tried(sources, where, parse_path, text) or ()
 
 
 def _strings(value: object) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
 
 
-def _symptom(document: _Document, rule: SymptomRule, knobs: Knobs, sources: _Sources) -> SymptomSpec:
+def _symptom(
+    document: _Document, rule: SymptomRule, knobs: Knobs, sources: _Sources
+) -> SymptomSpec:
     match = rule.match or {}
     bounds: list[Bound] = []
     for key, written in match.items():
@@ -303,7 +349,10 @@ def _symptom(document: _Document, rule: SymptomRule, knobs: Knobs, sources: _Sou
             for one in written if isinstance(written, list) else [written]:
                 where = document.where("match", key)
                 attr = key.removeprefix("attrs.")
-                bounds += _tried(sources, where, lambda a=attr, o=one: [parse_bound(a, o)], [])  # type: ignore[misc]
+                try:
+                    bounds.append(parse_bound(attr, one))
+                except ValueError as error:
+                    sources.fault(where, "bad-value", str(error))
         elif key not in _MATCH_KEYS:
             text = f"match.{key}: use {', '.join(_MATCH_KEYS)} or attrs.NAME"
             sources.fault(document.where("match", key), "unknown-key", text)
@@ -325,14 +374,12 @@ def _symptom(document: _Document, rule: SymptomRule, knobs: Knobs, sources: _Sou
         absent_signal=rule.absent.signal if rule.absent else None,
         absent_us=round((rule.absent.for_ + rule.absent.lateness) * 1e6) if rule.absent else 0,
         unless_symptom=rule.unless.see if rule.unless else None,
-        unless_path=_tried(
-            sources, document.where("unless", "at"), lambda: parse_path(unless_path), ()
-        ),
+        unless_path=_path(sources, document.where("unless", "at"), unless_path),
         spurious=rule.spurious or knobs.spurious,
     )
 
 
-def _check_signal(signal: str, where: tuple[str, int, int], sources: _Sources) -> None:
+def _check_signal(signal: str, where: Place, sources: _Sources) -> None:
     known = sources.signals
     if known and ANY_SIGNAL not in known and signal != ANY_SIGNAL and signal not in known:
         sources.fault(where, "unknown-signal", f"no collector of this pack emits {signal}")
@@ -341,15 +388,15 @@ def _check_signal(signal: str, where: tuple[str, int, int], sources: _Sources) -
 def _signature(
     document: _Document, rule: Signature, symptoms: dict[str, SymptomSpec], sources: _Sources
 ) -> SignatureSpec:
-    where: list[Structure] = []
-    for index, text in enumerate(rule.where):
-        place = document.where("where", index)
-        where += _tried(sources, place, lambda t=text: [parse_structure(t)], [])  # type: ignore[misc]
+    where = [
+        _tried(sources, document.where("where", index), parse_structure, text)
+        for index, text in enumerate(rule.where)
+    ]
     cells = [_cell(document, index, cell, sources) for index, cell in enumerate(rule.symptoms)]
     refuted = tuple(
         RefutationSpec(
             r.see,
-            _tried(sources, document.where("refuted_by", i, "at"), lambda r=r: parse_path(r.at), ()),  # type: ignore[misc]
+            _path(sources, document.where("refuted_by", i, "at"), r.at),
             round(r.fresh * 1e6),
         )
         for i, r in enumerate(rule.refuted_by)
@@ -357,7 +404,7 @@ def _signature(
     return SignatureSpec(
         rule.name,
         rule.root,
-        tuple(where),
+        tuple(filter(None, where)),
         rule.prior,
         tuple(cells),
         refuted,
@@ -368,7 +415,7 @@ def _signature(
 
 def _cell(document: _Document, index: int, cell: Cell, sources: _Sources) -> CellSpec:
     place = document.where("symptoms", index, "at")
-    path = _tried(sources, place, lambda: parse_path(cell.at), ())
+    path = _path(sources, place, cell.at)
     names = tuple(cell.any) if cell.any else (str(cell.see),)
     return CellSpec(names, path, cell.p, round(cell.within * 1e6), cell.optional)
 
@@ -376,32 +423,31 @@ def _cell(document: _Document, index: int, cell: Cell, sources: _Sources) -> Cel
 def _add_bare_signals(sources: _Sources, symptoms: dict[str, SymptomSpec], knobs: Knobs) -> None:
     """A `see` that names no symptom means the bare signal of that name."""
     leaks: dict[str, list[float]] = {}
+    for name, where, spurious in _references(sources):
+        _bare(name, where, sources, symptoms, knobs)
+        if spurious:
+            leaks.setdefault(name, []).append(spurious)
+    stated = {m.name for _, m in sources.of(SymptomRule) if m.spurious}
+    for name in leaks.keys() - stated:
+        symptoms[name] = replace(symptoms[name], spurious=min(leaks[name]))
+
+
+def _references(sources: _Sources) -> Iterator[tuple[str, Place, float | None]]:
+    """Yield (symptom, where it is spoken of, what is said of its chance there)."""
     for document, model in sources.of(Signature):
         for index, cell in enumerate(model.symptoms):
-            for name in cell.any or [str(cell.see)]:
-                _bare(name, document.where("symptoms", index), sources, symptoms, knobs)
-                if cell.spurious:
-                    leaks.setdefault(name, []).append(cell.spurious)
+            place = document.where("symptoms", index)
+            yield from ((name, place, cell.spurious) for name in cell.any or [str(cell.see)])
         for index, refutation in enumerate(model.refuted_by):
-            _bare(refutation.see, document.where("refuted_by", index), sources, symptoms, knobs)
-    for document, model in sources.of(SymptomRule):
-        if model.unless:
-            _bare(model.unless.see, document.where("unless", "see"), sources, symptoms, knobs)
-    stated = {m.name for _, m in sources.of(SymptomRule) if m.spurious}
-    for name, values in leaks.items():
-        if name not in stated:
-            spec = symptoms[name]
-            symptoms[name] = _with_leak(spec, min(values))
-
-
-def _with_leak(spec: SymptomSpec, spurious: float) -> SymptomSpec:
-    values = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
-    return SymptomSpec(**{**values, "spurious": spurious})
+            yield refutation.see, document.where("refuted_by", index), None
+    for document, rule in sources.of(SymptomRule):
+        if rule.unless:
+            yield rule.unless.see, document.where("unless", "see"), None
 
 
 def _bare(
     name: str,
-    where: tuple[str, int, int],
+    where: Place,
     sources: _Sources,
     symptoms: dict[str, SymptomSpec],
     knobs: Knobs,
@@ -425,10 +471,12 @@ def _policy(document: _Document, policy: Policy, sources: _Sources) -> Policy:
     known = {model.name for _, model in sources.of(Signature)}
     for index, cause in enumerate(policy.cause):
         if cause != "*" and cause not in known:
-            sources.fault(document.where("cause", index), "unknown-signature", f"no signature {cause}")
+            sources.fault(
+                document.where("cause", index), "unknown-signature", f"no signature {cause}"
+            )
     for index, text in enumerate(policy.guard.only_if):
         place = document.where("guard", "only_if", index)
-        _tried(sources, place, lambda t=text: [parse_structure(t)], [])  # type: ignore[misc]
+        _tried(sources, place, parse_structure, text)
     for index, step in enumerate(policy.do):
         for verb, body in step.items():
             if body is None:
@@ -438,5 +486,5 @@ def _policy(document: _Document, policy: Policy, sources: _Sources) -> Policy:
                 sources.fault(place, "bad-value", "target must be $root or $root.PATH")
                 continue
             path = body.target.removeprefix("$root").removeprefix(".") or "self"
-            _tried(sources, place, lambda p=path: parse_path(p), ())  # type: ignore[misc]
+            _path(sources, place, path)
     return policy

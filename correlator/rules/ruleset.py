@@ -103,6 +103,15 @@ class SignatureSpec:
     faults: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LocatedTest:
+    """A test document, with where it and its parts stand."""
+
+    test: RuleTest
+    locations: dict[str, Location]
+    """path of a part, e.g. ``cases.0.expect.1`` (the document itself: empty) → where it stands"""
+
+
 @dataclass(frozen=True)
 class RuleSet:
     """All rules of one activation; `hash` names its content."""
@@ -116,8 +125,11 @@ class RuleSet:
     policies: tuple[Policy, ...]
     schema: TopologySchema
     signals: dict[str, SignalRule] = field(default_factory=dict)
-    tests: tuple[tuple[RuleTest, Location], ...] = ()
+    tests: tuple[LocatedTest, ...] = ()
     locations: dict[str, Location] = field(default_factory=dict)
+    """``kind:name`` of a document → where it stands"""
+    own: frozenset[str] = frozenset()
+    """the documents of the pack itself, without those of packs it extends"""
     content: dict[str, Any] = field(default_factory=dict)
 
     @property

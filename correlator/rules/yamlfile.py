@@ -21,9 +21,11 @@ VALUES_MAX = 500_000
 """Values a file may expand to: an alias bomb stops here."""
 
 M = TypeVar("M", bound=BaseModel)
+Node = Any
+"""A value of ruamel's round-trip loader: mappings and lists know their positions."""
 
 
-def read_documents(file: Path, faults: list[Fault], shown: str) -> list[Any]:
+def read_documents(file: Path, faults: list[Fault], shown: str) -> list[Node]:
     """Return the documents of a file as ruamel nodes; what cannot be read becomes a fault."""
     try:
         raw = file.read_bytes()
@@ -40,7 +42,7 @@ def read_documents(file: Path, faults: list[Fault], shown: str) -> list[Any]:
         faults.append(Fault(shown, line, 1, "not-utf8", f"byte {error.start} is not UTF-8"))
         return []
     yaml = YAML(typ="rt")
-    documents: list[Any] = []
+    documents: list[Node] = []
     try:
         documents.extend(yaml.load_all(text))
     except MarkedYAMLError as error:
@@ -55,7 +57,7 @@ def read_documents(file: Path, faults: list[Fault], shown: str) -> list[Any]:
     return [document for document in documents if document is not None]
 
 
-def position(node: Any, path: Sequence[str | int]) -> tuple[int, int]:  # noqa: ANN401
+def position(node: Node, path: Sequence[str | int]) -> tuple[int, int]:
     """Return line and column, from 1, of the deepest part of the path that is there."""
     line, column = _own_position(node)
     for part in path:
@@ -70,7 +72,7 @@ def position(node: Any, path: Sequence[str | int]) -> tuple[int, int]:  # noqa: 
     return line + 1, column + 1
 
 
-def key_position(node: Any, path: Sequence[str | int]) -> tuple[int, int]:  # noqa: ANN401
+def key_position(node: Node, path: Sequence[str | int]) -> tuple[int, int]:
     """Return line and column, from 1, of the key at the end of the path."""
     parent = node
     for part in path[:-1]:
@@ -84,13 +86,13 @@ def key_position(node: Any, path: Sequence[str | int]) -> tuple[int, int]:  # no
     return position(node, path)
 
 
-def _own_position(node: Any) -> tuple[int, int]:  # noqa: ANN401
+def _own_position(node: Node) -> tuple[int, int]:
     if isinstance(node, CommentedMap | CommentedSeq):
         return node.lc.line, node.lc.col
     return 0, 0
 
 
-def plain(node: Any, budget: list[int] | None = None) -> Any:  # noqa: ANN401
+def plain(node: Node, budget: list[int] | None = None) -> Node:
     """Return a copy of built-in types only; raises ValueError where aliases expand too far."""
     left = budget if budget is not None else [VALUES_MAX]
     left[0] -= 1
@@ -109,7 +111,7 @@ def plain(node: Any, budget: list[int] | None = None) -> Any:  # noqa: ANN401
     return str(node)
 
 
-def validate(model: type[M], node: Any, data: Any, shown: str, faults: list[Fault]) -> M | None:  # noqa: ANN401
+def validate(model: type[M], node: Node, data: object, shown: str, faults: list[Fault]) -> M | None:
     """Return the model of a document, or None after adding every fault of it."""
     try:
         return model.model_validate(data)
@@ -128,7 +130,7 @@ def validate(model: type[M], node: Any, data: Any, shown: str, faults: list[Faul
         return None
 
 
-def locate(node: Any, shown: str) -> Location:  # noqa: ANN401
+def locate(node: Node, shown: str) -> Location:
     """Return where a document begins."""
     line, column = position(node, ())
     return Location(shown, line, column)

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from correlator.recorded import Said, read_outputs
-from firstfault.cli.sentences import action_text, clock, incident_text, short
+from firstfault.cli.sentences import action_text, clock, decision_text, incident_text, short
 from firstfault.cli.terminal import EXIT_DIFFERENT, Format, Output, app, out, say_json
 from schemas.base import canonical
 from schemas.outputs import Action, Decision, Incident
@@ -84,7 +84,7 @@ def _text(spoken: Said) -> str:
     if isinstance(output, Incident):
         return f"incident {short(output.incident_id)} {output.state}: {incident_text(output)}"
     if isinstance(output, Decision):
-        return f"decision {output.verdict}: {output.text} ({output.reason})"
+        return f"decision {output.verdict}: {decision_text(output)} ({output.reason})"
     return f"action {action_text(output)}"
 
 
@@ -117,7 +117,10 @@ def _json(difference: Difference) -> dict[str, Any]:
     }
 
 
-@app.command(epilog="Example: firstfault diff out-before out-after")
+@app.command(
+    epilog="Example: firstfault replay examples/lag-flap --record out && "
+    "firstfault diff out out/outputs.jsonl"
+)
 def diff(
     a: Annotated[Path, typer.Argument(help="Record folder, or outputs.jsonl.", metavar="A")],
     b: Annotated[Path, typer.Argument(help="The other one.", metavar="B")],

@@ -29,7 +29,7 @@ ROWS_MAX = 15
 CHAIN_MAX = 4
 """Entities named on the way from the cause to a symptom."""
 _TITLES = {
-    "for": "speaks for it",
+    "for": "for it",
     "late": "explained by it, but outside its window",
     "against": "not explained by it",
     "missing": "expected and not seen",
@@ -89,7 +89,9 @@ def _way_text(way: list[str]) -> str:
 def _evidence_table(
     role: str, evidence: list[Evidence], ways: dict[str, list[str]], rows: int
 ) -> Table:
-    table = Table(title=f"{len(evidence)} {_TITLES[role]}", title_justify="left", box=None)
+    table = Table(
+        title=f"symptoms {_TITLES[role]}: {len(evidence)}", title_justify="left", box=None
+    )
     for name in ("symptom", "entity", "nats"):
         table.add_column(name, justify="right" if name == "nats" else "left", no_wrap=True)
     table.add_column("expected" if role == "missing" else "first seen", no_wrap=True)

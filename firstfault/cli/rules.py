@@ -11,7 +11,9 @@ from rich.table import Table
 from correlator.fit import FitResult, Labelled, fit, patch_text, read_labelled, rows
 from correlator.importers import load_topology
 from correlator.recording import open_recording
-from correlator.rules import Fault, RuleFaults, RuleSet, load_pack
+from correlator.rules import Fault, RuleSet, load_pack
+from correlator.rules.lint import lint
+from correlator.ruletest import CaseResult, run_tests
 from correlator.topology import Topology
 from firstfault.cli.terminal import (
     EXIT_DIFFERENT,
@@ -34,16 +36,11 @@ Pack = Annotated[
 ]
 
 
-@rules.command(epilog="Example: firstfault rules check generic")
+@rules.command(epilog="Example: firstfault rules check nfvi")
 def check(pack: Pack, output: Output = Format.text) -> None:
     """Check a pack, and print everything doubtful in it; exit code 1 where something is wrong."""
-    from correlator.rules.lint import lint
-
     folder = find_pack(pack)
-    try:
-        faults = lint(folder)
-    except RuleFaults as refused:
-        faults = refused.faults
+    faults = lint(folder)
     errors = sum(fault.severity == "error" for fault in faults)
     if output is Format.json:
         say_json([_fault(fault) for fault in faults])
@@ -59,6 +56,38 @@ def check(pack: Pack, output: Output = Format.text) -> None:
 def _fault(fault: Fault) -> dict[str, Any]:
     names = ("file", "line", "column", "code", "text", "severity")
     return {name: getattr(fault, name) for name in names}
+
+
+@rules.command("test", epilog="Example: firstfault rules test generic")
+def run_pack_tests(pack: Pack, output: Output = Format.text) -> None:
+    """Run the tests of a pack, each case also under its hold_under; exit code 1 where one fails."""
+    folder = find_pack(pack)
+    results = run_tests(folder)
+    failed = sum(bool(result.failures) for result in results)
+    if output is Format.json:
+        say_json([_result(result) for result in results])
+    else:
+        for result in results:
+            _show_result(result)
+        out.print(f"{folder.name}: {len(results)} cases, {failed} failed")
+    if failed:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _result(result: CaseResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "location": str(result.location),
+        "runs": result.runs,
+        "failures": list(result.failures),
+    }
+
+
+def _show_result(result: CaseResult) -> None:
+    word = "[red]failed[/red]" if result.failures else "[green]ok[/green]    "
+    out.print(f"{word}  {escape(result.name)} [dim]({result.runs} runs)[/dim]")
+    for failure in result.failures:
+        out.print(f"        {escape(failure)}")
 
 
 def _labelled(folder: Path, ruleset: RuleSet) -> Labelled:

@@ -83,7 +83,7 @@ def _show_rows(rows: dict[str, dict[str, float]], title: str) -> None:
     out.print(table)
 
 
-@app.command(epilog="Example: firstfault score examples/rack-power")
+@app.command(epilog="Example: firstfault score examples/rack-power --rules nfvi")
 def score(
     folder: Annotated[
         Path, typer.Argument(help="Recording folder with labels.jsonl.", metavar="FOLDER")

@@ -47,12 +47,21 @@ def evidence_text(evidence: list[Evidence]) -> str:
     return ", ".join(f"{counts[role]} {role}" for role in ROLES if counts[role]) or "none listed"
 
 
+def confidence_text(confidence: float) -> str:
+    """Return a confidence in words; it is never certain.
+
+    >>> confidence_text(0.99998), confidence_text(0.543478)
+    ('confidence over 0.999', 'confidence 0.543')
+    """
+    return "confidence over 0.999" if confidence > 0.999 else f"confidence {confidence:.3f}"  # noqa: PLR2004
+
+
 def incident_text(incident: Incident, before: Incident | None = None) -> str:
     """Return what an incident's message says that the one before did not."""
     cause = cause_text(incident.causes[0])
     if incident.state == "cleared":
         return f"{cause} has ended"
-    sure = f"confidence {incident.confidence:.3f}"
+    sure = confidence_text(incident.confidence)
     if len(incident.causes) > 1:
         sure += f", next {incident.causes[1].entity}"
     told = f"({sure}; symptoms: {evidence_text(incident.evidence)})"
@@ -77,7 +86,8 @@ def incident_title(incident: Incident) -> str:
     """Return an incident as one sentence, for a title."""
     doubt = "perhaps " if incident.state == "suspected" else ""
     cause = cause_text(incident.causes[0])
-    return f"{doubt}{cause}, confidence {incident.confidence:.3f}, since {clock(incident.onset_at)}"
+    since = f"{incident.onset_at[:10]} {clock(incident.onset_at)} UTC"
+    return f"{doubt}{cause}, {confidence_text(incident.confidence)}, since {since}"
 
 
 def _word(incident: Incident) -> str:
@@ -120,12 +130,18 @@ class TimeLine:
         return f"{word} [dim]{short(incident.incident_id)}[/dim]  {text}"
 
 
+def decision_text(decision: Decision) -> str:
+    """Return a decision in words that name what it is about."""
+    about = "" if decision.entity in decision.text else f"{decision.entity}: "
+    return about + decision.text
+
+
 def decision_line(decision: Decision) -> str:
     """Return a decision (rich markup): verdict, incident, sentence, enumerated reason."""
     style = _VERDICT[decision.verdict]
     incident = short(decision.incident_id or "-")
     text = f"[{style}]{decision.verdict:<8}[/{style}] [dim]{incident:<{ID_DIGITS}}[/dim]  "
-    return text + f"{escape(decision.text)} [dim]({escape(decision.reason)})[/dim]"
+    return text + f"{escape(decision_text(decision))} [dim]({escape(decision.reason)})[/dim]"
 
 
 def action_text(action: Action) -> str:

@@ -1,0 +1,624 @@
+"""One input at a time: what each kind of input does to the state, and what is said of it."""
+
+import pytest
+
+from correlator import codebook, intake
+from correlator.engine import GAP_US, LOG_US_MAX, Engine, Stamped
+from correlator.rules.ruleset import SymptomSpec
+from schemas.inputs import (
+    Command,
+    Level,
+    OwnerClaim,
+    Pulse,
+    Tick,
+    TopologyDelta,
+    Verdict,
+)
+from tests.worlds import (
+    RULES,
+    SECOND_US,
+    SIGNATURES,
+    START_US,
+    SYMPTOMS,
+    Row,
+    at,
+    engine,
+    event,
+    feed,
+    incidents,
+    reasons,
+    roots,
+    rule_set,
+    run,
+    signature,
+)
+
+APP = "app:r0h0v0"
+VM = "vm:r0h0v0"
+DOWN = ("app.down", APP)
+
+
+def level(*facts: tuple[str, str], **more: object) -> Level:
+    given = [{"entity": entity, "signal": signal, **more} for signal, entity in facts]
+    return Level.model_validate({"source": "collector:1/libvirt", "facts": given})
+
+
+def pulse(seq: int, boot: str | None = "boot-1", **more: object) -> Pulse:
+    given = {"collector": "collector:c", "seq": seq, "boot_id": boot, "host": "host:r0h0"}
+    return Pulse.model_validate({**given, **more})
+
+
+def command(name: str, target: str, **more: object) -> Command:
+    return Command.model_validate({"command": name, "target": target, **more})
+
+
+def delta(op: str, **more: object) -> TopologyDelta:
+    return TopologyDelta.model_validate({"op": op, **more})
+
+
+# ---- events --------------------------------------------------------------------------------
+
+
+def test_a_symptom_that_clears_closes_its_incident_when_things_have_settled() -> None:
+    told = incidents(
+        run(engine(), [(0, event(APP, "app.down")), (5, event(APP, "app.down", "cleared"))])
+    )
+    assert [one.state for one in told] == ["open", "open", "cleared"]
+    assert [one.update for one in told] == [0, 1, 2]
+    assert told[-1].updated_at == "2026-11-23T10:00:15.000000Z"
+
+
+def test_a_symptom_that_is_not_seen_again_goes_stale() -> None:
+    folding = engine()
+    told = incidents(run(folding, [(0, event(APP, "app.down"))]))
+    assert told[-1].updated_at == "2026-11-23T10:10:00.000000Z"
+    assert (folding.state.sightings, folding.state.incidents) == ({}, {})
+
+
+def test_what_nothing_explains_is_forgotten_after_it_has_cleared_or_gone_stale() -> None:
+    folding = engine()
+    run(folding, [(0, event(VM, "app.down")), (1, event("x:1", "vm.down", "cleared"))])
+    assert folding.state.sightings == {}
+
+
+def test_an_unmatched_event_and_an_unknown_entity_are_counted() -> None:
+    folding = engine()
+    feed(folding, [(0, event(APP, "no.rule")), (1, event("app:new", "app.down"))])
+    assert folding.state.counters == {"unmatched": 1, "unknown_entities": 1}
+    assert "app:new" in folding.state.topology
+
+
+def test_a_symptom_that_comes_back_soon_is_the_same_incident() -> None:
+    rows: list[Row] = [
+        (0, event(APP, "app.down")),
+        (5, event(APP, "app.down", "cleared")),
+        (6, event(APP, "app.down")),
+    ]
+    assert len({one.incident_id for one in incidents(run(engine(), rows))}) == 1
+
+
+@pytest.mark.parametrize("gone", [5.0, 21.0, 100.0])
+def test_a_symptom_that_comes_back_after_all_had_ended_is_another(gone: float) -> None:
+    rows: list[Row] = [
+        (0, event(APP, "app.down")),
+        (5, event(APP, "app.down", "cleared")),
+        (5 + gone, event(APP, "app.down", source="other")),
+    ]
+    told = incidents(run(engine(), rows))
+    assert len({one.incident_id for one in told}) == 2
+
+
+def test_a_symptom_that_comes_back_while_others_stand_belongs_to_them() -> None:
+    rows: list[Row] = [
+        (0, event(VM, "vm.down")),
+        (0, event(APP, "app.down")),
+        (5, event(APP, "app.down", "cleared")),
+        (12, event(APP, "app.down")),
+    ]
+    assert set(roots(run(engine(), rows))) == {VM}
+
+
+def test_a_flapping_symptom_needs_its_changes_and_ends_by_quiet() -> None:
+    rows: list[Row] = []
+    for n in range(4):
+        state = ("raised", "cleared")[n % 2]
+        rows.append((n, event("nic:r0h0/a", "nic.down", state)))
+    folding = engine(rules=rule_set(symptoms=[s for s in SYMPTOMS if s.name != "nic.down"]))
+    told = incidents(run(folding, rows))
+    assert told[0].causes[0].signature == "nic-fault"
+    assert told[-1].updated_at == "2026-11-23T10:01:13.000000Z"
+    assert folding.state.windows == {}
+
+
+def test_a_flapping_symptom_that_flaps_on_stays() -> None:
+    rows: list[Row] = [(10 * n, event("nic:r0h0/a", "nic.down")) for n in range(20)]
+    symptoms = [
+        SymptomSpec(
+            "nic.down",
+            ("nic.down",),
+            changes=2,
+            window_us=30 * SECOND_US,
+            quiet_us=15 * SECOND_US,
+            spurious=1e-6,
+        )
+    ]
+    told = incidents(run(engine(rules=rule_set(symptoms=symptoms)), rows))
+    assert told[-1].updated_at == "2026-11-23T10:03:35.000000Z"
+
+
+# ---- order of one source -------------------------------------------------------------------
+
+
+def state_after(*rows: tuple[float, float, str]) -> bool:
+    """Return whether the symptom stands after (arrival, source's clock, state) rows."""
+    folding = engine()
+    arrivals: list[Row] = [
+        (second, event(APP, "app.down", state, at=at(clock), source="collector:1"))
+        for second, clock, state in rows
+    ]
+    feed(folding, arrivals)
+    sighting = folding.state.sightings.get(DOWN)
+    return sighting is not None and sighting.cleared_us is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "stands"),
+    [
+        pytest.param([(1, 1, "raised"), (2, 2, "cleared")], False, id="in order"),
+        pytest.param([(1, 2, "cleared"), (2, 1, "raised")], False, id="the clear came first"),
+        pytest.param(
+            [(1, 1, "raised"), (2, 3, "raised"), (3, 2, "cleared")],
+            True,
+            id="a clear from between two raises",
+        ),
+        pytest.param(
+            [(1, 1, "raised"), (2, 3, "cleared"), (3, 2, "raised")],
+            False,
+            id="a raise from before the clear",
+        ),
+        pytest.param(
+            [(1, 2, "cleared"), (2, 3, "raised"), (3, 1, "raised")],
+            True,
+            id="a raise after the clear counts",
+        ),
+        pytest.param(
+            [(1, 2, "cleared"), (2, 4, "cleared"), (3, 3, "raised")],
+            False,
+            id="the last of two clears that came first",
+        ),
+        pytest.param(
+            [(1, 1, "raised"), (2, 2, "cleared"), (3, 4, "cleared"), (4, 3, "raised")],
+            False,
+            id="a second clear dates the end anew",
+        ),
+    ],
+)
+def test_the_clock_of_a_source_orders_what_it_says(
+    rows: list[tuple[float, float, str]], *, stands: bool
+) -> None:
+    assert state_after(*rows) is stands
+
+
+def test_clocks_of_two_sources_are_not_compared() -> None:
+    rows: list[Row] = [
+        (1, event(APP, "app.down", "cleared", at=at(100), source="a")),
+        (2, event(APP, "app.down", at=at(2), source="b")),
+        (3, event(APP, "app.down", "cleared", at=at(1), source="c")),
+    ]
+    folding = engine()
+    feed(folding, rows[:2])
+    assert folding.state.sightings[DOWN].cleared_us is None
+    feed(folding, rows[2:], start=2)
+    assert folding.state.sightings[DOWN].cleared_us is not None
+
+
+def test_a_clear_with_no_raise_is_forgotten_when_the_raise_would_be_too_late() -> None:
+    folding = engine()
+    rows: list[Row] = [
+        (0, event(APP, "app.down", "cleared", at=at(0), source="a")),
+        (1, event(APP, "app.down", "cleared", at=at(1), source="a")),
+        (1, event("app:r0h0v1", "app.down", "cleared", at=at(1), source="a")),
+        (1.5, event("app:r0h0v1", "app.down", at=at(1.5), source="a")),
+        (2.5, event("x:1", "x")),
+    ]
+    run(folding, rows)
+    assert folding.state.overtaking == {}
+
+
+# ---- levels, pulses, absence ---------------------------------------------------------------
+
+
+def test_an_equal_fact_refreshes_and_a_missing_one_clears() -> None:
+    folding = engine()
+    feed(folding, [(0, level(DOWN, ("vm.down", VM))), (1, level(DOWN, ("vm.down", VM)))])
+    sighting = folding.state.sightings[DOWN]
+    assert (sighting.count, sighting.last_us - sighting.first_us) == (1, SECOND_US)
+    feed(folding, [(2, level(("vm.down", VM)))], start=2)
+    assert sighting.cleared_us == START_US + 2 * SECOND_US
+    assert folding.state.sightings["vm.down", VM].cleared_us is None
+
+
+def test_a_fact_that_was_cleared_by_an_event_is_raised_again_by_the_level() -> None:
+    folding = engine()
+    rows: list[Row] = [(0, level(DOWN)), (1, event(APP, "app.down", "cleared")), (2, level(DOWN))]
+    feed(folding, rows)
+    assert folding.state.sightings[DOWN].cleared_us is None
+
+
+def test_facts_beyond_the_bound_are_counted_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "LEVEL_FACTS_MAX", 1)
+    folding = engine()
+    feed(folding, [(0, level(DOWN, ("vm.down", VM)))])
+    assert list(folding.state.sightings) == [DOWN]
+    assert folding.state.counters["level_facts_left"] == 1
+
+
+def test_a_new_boot_is_a_new_generation_and_a_repeat_is_none() -> None:
+    folding = engine()
+    rows: list[Row] = [
+        (0, pulse(5)),
+        (1, pulse(5)),
+        (2, pulse(0, "boot-2")),
+        (3, pulse(1, None)),
+        (4, pulse(2, "boot-2")),
+    ]
+    assert reasons(feed(folding, rows)) == ["boot_observed"]
+    assert folding.state.generations == {"host:r0h0": 1}
+    assert folding.state.counters["duplicates"] == 1
+
+
+def test_a_collector_that_stops_beating_is_silent_and_its_next_beat_ends_that() -> None:
+    folding = engine()
+    told = incidents(run(folding, [(0, pulse(1)), (10, pulse(2)), (10.5, event("x:1", "x"))]))
+    assert {one.causes[0].entity for one in told} == {"collector:c"}
+    assert told[0].opened_at == "2026-11-23T10:00:03.250000Z"
+
+
+def test_rules_that_do_not_ask_for_silent_collectors_get_none() -> None:
+    quiet = rule_set(symptoms=[s for s in SYMPTOMS if s.name != "collector.silent"])
+    folding = engine(rules=quiet)
+    feed(folding, [(0, pulse(1))])
+    assert folding.state.alive == {}
+
+
+BEAT = event(APP, "app.beat")
+
+
+def test_a_signal_that_stops_coming_raises_its_symptom_once() -> None:
+    rows: list[Row] = [(n, BEAT) for n in range(5)]
+    told = incidents(run(engine(), rows))
+    assert (told[0].opened_at, told[0].causes[0].entity) == ("2026-11-23T10:00:09.000000Z", APP)
+
+
+def test_an_absence_is_excused_by_what_its_rule_names() -> None:
+    folding = engine()
+    told = run(folding, [(0, BEAT), (1, event(VM, "vm.down"))])
+    assert roots(told) == [VM]
+    assert folding.state.counters["excused"] == 1
+
+
+def test_no_absence_fires_in_a_stream_gap() -> None:
+    folding = engine(ticks="recorded")
+    rows: list[Row] = [(0, BEAT), (60, Tick()), (61, Tick()), (61.5, Tick())]
+    feed(folding, rows)
+    assert ("app.silent", APP) not in folding.state.sightings
+    feed(folding, [(61.9, BEAT), (63, Tick())], start=4)
+    assert ("app.silent", APP) not in folding.state.sightings
+
+
+# ---- time ----------------------------------------------------------------------------------
+
+
+def test_live_time_does_not_jump_with_a_gap_and_many_gaps_are_told() -> None:
+    folding = engine(ticks="recorded")
+    told = feed(folding, [(60 * n, Tick()) for n in range(6)])
+    assert folding.state.live_us == 5 * GAP_US
+    assert reasons(told).count("stream_gap") == 5
+    assert reasons(told).count("stream_gaps_many") == 2
+
+
+def test_time_that_goes_back_is_counted_and_stands_still() -> None:
+    folding = engine()
+    feed(folding, [(10, Tick()), (5, event(APP, "app.down")), (10, Tick())])
+    assert folding.state.counters["time_went_back"] == 1
+    assert folding.state.sightings[DOWN].first_us == START_US + 10 * SECOND_US
+
+
+def test_a_repeated_offset_is_dropped() -> None:
+    folding = engine()
+    first = Stamped(3, 0, START_US, event(APP, "app.down"))
+    folding.step(first)
+    assert folding.step(first) == []
+    assert folding.state.counters["repeated_offsets"] == 1
+    assert folding.state.sightings[DOWN].count == 1
+
+
+@pytest.mark.parametrize("log_us", [10**30, -(10**30), 0])
+def test_a_stamp_out_of_this_world_is_survived(log_us: int) -> None:
+    folding = engine(ticks="recorded")
+    folding.step(Stamped(0, 0, log_us, event("nic:r0h0/a", "nic.down")))
+    folding.step(Stamped(1, 0, log_us, Tick()))
+    assert folding.state.log_us <= LOG_US_MAX
+
+
+# ---- topology ------------------------------------------------------------------------------
+
+
+def test_an_event_that_names_another_host_moves_the_machine() -> None:
+    folding = engine()
+    moved = event(VM, "vm.down", attrs={"host": "r0h1"}, event_id="e1")
+    told = feed(folding, [(0, moved), (1, event(VM, "vm.down", attrs={"host": "r0h1"}))])
+    assert reasons(told) == ["topology_healed"]
+    assert list(folding.state.topology.dependencies(VM)) == ["host:r0h1", "pool:p"]
+    assert folding.state.generations == {VM: 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "generation"),
+    [
+        pytest.param(
+            delta("move_edge", **{"from": VM, "to": "host:r0h1", "relation": "hosted_by"}),
+            "topology_moved",
+            1,
+            id="a move",
+        ),
+        pytest.param(
+            delta("add_edge", **{"from": VM, "to": "host:new", "relation": "hosted_by"}),
+            None,
+            1,
+            id="a placement",
+        ),
+        pytest.param(
+            delta("add_edge", **{"from": "pool:p", "to": VM, "relation": "serves"}),
+            "topology_cycle",
+            0,
+            id="an edge that closes a cycle",
+        ),
+        pytest.param(
+            delta("add_edge", **{"from": APP, "to": "host:r0h1"}), None, 0, id="a dependency"
+        ),
+        pytest.param(
+            delta("remove_edge", **{"from": VM, "to": "host:r0h0", "relation": "hosted_by"}),
+            None,
+            0,
+            id="an edge less",
+        ),
+        pytest.param(delta("add_node", node="lag:9", redundant=False), None, 0, id="a node"),
+        pytest.param(delta("remove_node", node="host:r0h1"), None, 0, id="a node less"),
+    ],
+)
+def test_an_edit_changes_the_graph_and_what_stands_nearby_is_as_if_made_anew(
+    given: TopologyDelta, reason: str | None, generation: int
+) -> None:
+    folding = engine()
+    rows: list[Row] = [(0, event(VM, "vm.down")), (0, event("host:r0h1", "host.down")), (1, given)]
+    told = feed(folding, rows)
+    assert reasons(told) == ([reason] if reason else [])
+    assert folding.state.generations.get(VM, 0) == generation
+    assert "topology_unchanged" not in folding.state.counters or reason == "topology_cycle"
+    fresh = Engine(folding.state, RULES)
+    assert folding._domain.standing.support == fresh._domain.standing.support  # noqa: SLF001
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        delta("add_node", node=VM),
+        delta("add_node"),
+        delta("remove_node", node="no:1"),
+        delta("add_edge", node=VM),
+        delta("add_edge", **{"from": VM, "to": "host:r0h0", "relation": "hosted_by"}),
+        delta("move_edge", **{"from": VM, "to": "host:r0h0", "relation": "hosted_by"}),
+        delta("remove_edge", **{"from": VM, "to": "host:r0h1", "relation": "hosted_by"}),
+    ],
+)
+def test_an_edit_that_changes_nothing_is_counted(given: TopologyDelta) -> None:
+    folding = engine()
+    assert feed(folding, [(0, given)]) == []
+    assert folding.state.counters["topology_unchanged"] == 1
+
+
+def test_an_edit_in_a_hub_works_everything_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codebook, "NEIGHBOURHOOD_MAX", 1)
+    folding = engine()
+    rows: list[Row] = [
+        (0, event(VM, "vm.down")),
+        (1, delta("add_edge", **{"from": VM, "to": "host:r0h1"})),
+    ]
+    feed(folding, rows)
+    assert folding.state.dirty == {("vm.down", VM)}
+
+
+# ---- commands ------------------------------------------------------------------------------
+
+
+def test_a_fault_in_maintenance_opens_nothing_until_the_session_ends() -> None:
+    start = command("maintenance_start", APP, by="op", reason="upgrade")
+    rows: list[Row] = [(0, start), (1, event(APP, "app.down")), (30, event(APP, "app.down"))]
+    told = run(engine(), rows)
+    assert (incidents(told), reasons(told)) == ([], ["maintenance_started", "maintenance"])
+    told = run(engine(), [*rows[:2], (30, command("maintenance_end", APP))])
+    assert roots(told) == [APP]
+    assert incidents(told)[0].opened_at >= "2026-11-23T10:00:30"
+
+
+def test_a_session_with_an_end_is_overdue_and_rules_apply_again() -> None:
+    start = command("maintenance_start", APP, until=at(20).isoformat())
+    told = run(engine(), [(0, start), (1, event(APP, "app.down"))])
+    assert reasons(told)[:3] == ["maintenance_started", "maintenance", "maintenance_overdue"]
+    assert roots(told) == [APP]
+
+
+def test_a_session_that_is_made_longer_or_endless_ends_when_it_says() -> None:
+    rows: list[Row] = [
+        (0, command("maintenance_start", APP, until=at(20).isoformat())),
+        (1, command("maintenance_start", APP, until=at(40).isoformat())),
+        (2, command("maintenance_start", VM, until=at(3).isoformat())),
+        (2, command("maintenance_start", VM)),
+        (2, command("maintenance_start", "x", until=at(1).isoformat())),
+        (2, command("maintenance_start", "host:r0h0", until=at(3).isoformat())),
+        (2, command("maintenance_end", "host:r0h0")),
+    ]
+    folding = engine()
+    told = run(folding, rows)
+    overdue = [one for one in told if getattr(one, "reason", "") == "maintenance_overdue"]
+    assert [one.model_dump()["entity"] for one in overdue] == ["domain:pod-1", APP]
+    assert list(folding.state.sessions) == [VM]
+
+
+def test_a_session_is_overdue_by_log_time_also_where_live_time_lags() -> None:
+    start = command("maintenance_start", APP, until=at(5).isoformat())
+    folding = engine(ticks="recorded")
+    told = feed(folding, [(0, start), (3, Tick()), (60, Tick()), (61.4, Tick()), (62.8, Tick())])
+    assert reasons(told)[-1] == "maintenance_overdue"
+    early = engine(ticks="recorded")
+    early.state.live_us = 10 * SECOND_US
+    early.state.sessions.update({})
+    feed(early, [(0, start), (0.1, Tick())])
+    assert APP in early.state.sessions
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        pytest.param(command("maintenance_end", APP), "maintenance_ended", id="no session"),
+        pytest.param(command("set_mode", "enforce"), "mode_set", id="mode"),
+        pytest.param(command("set_mode", "panic"), "command_has_no_object", id="no mode"),
+        pytest.param(command("approve", "plan:1"), "command_has_no_object", id="no plan"),
+        pytest.param(command("activate_rules", "rules:x"), "rules_unknown", id="no rules"),
+        pytest.param(
+            command("hold", "pod-1", expires_at=at(-1).isoformat()),
+            "command_expired",
+            id="too late",
+        ),
+        pytest.param(command("hold", ":"), "domain_hold", id="a target that is no entity"),
+    ],
+)
+def test_every_command_is_answered(given: Command, reason: str) -> None:
+    assert reasons(feed(engine(), [(0, given)])) == [reason]
+
+
+def test_a_repeated_command_changes_nothing() -> None:
+    folding = engine()
+    hold = command("hold", "pod-1", command_id="c1")
+    assert len(feed(folding, [(0, hold), (1, hold)])) == 1
+    assert folding.state.counters["duplicates"] == 1
+
+
+def test_a_rule_set_becomes_active_by_the_log() -> None:
+    other = rule_set(
+        [signature("service-down", "app", ("svc.down", "self", 0.9))],
+        [SymptomSpec("svc.down", ("app.down",), spurious=1e-4)],
+        name="other",
+    )
+    folding = engine(library=[other])
+    rows: list[Row] = [
+        (0, event(APP, "app.down")),
+        (0, BEAT),
+        (1, event(VM, "app.down", "cleared", at=at(0))),
+        (5, command("activate_rules", f"rules:{other.hash}")),
+        (6, event(APP, "app.down")),
+    ]
+    told = run(folding, rows)
+    named = [(one.causes[0].signature, one.state) for one in incidents(told)]
+    assert list(dict.fromkeys(named)) == [
+        ("app-fault", "open"),
+        ("app-fault", "cleared"),
+        ("service-down", "open"),
+        ("service-down", "cleared"),
+    ]
+    assert folding.rules is other
+    assert (folding.state.alive, folding.state.overtaking) == ({}, {})
+
+
+def test_an_incident_whose_signature_is_gone_is_taken_over_by_one_that_is_not() -> None:
+    renamed = rule_set([signature("app-dead", "app", ("app.down", "self", 0.9))], name="renamed")
+    folding = engine(library=[renamed])
+    activate = command("activate_rules", renamed.hash)
+    told = incidents(run(folding, [(0, event(APP, "app.down")), (5, activate)]))
+    named = dict.fromkeys(one.causes[0].signature for one in told)
+    assert list(named) == ["app-fault", "app-dead"]
+    assert len({one.incident_id for one in told}) == 1
+
+
+# ---- claims and verdicts -------------------------------------------------------------------
+
+
+def test_the_first_claim_that_names_the_epoch_wins() -> None:
+    folding = engine()
+    claims: list[Row] = [
+        (0, OwnerClaim(owner="w1")),
+        (1, OwnerClaim(owner="w2")),
+        (2, OwnerClaim(owner="w2", supersedes=0)),
+        (3, OwnerClaim(owner="w3", supersedes=0)),
+    ]
+    feed(folding, claims)
+    assert folding.state.epoch == 2
+
+
+def test_the_word_of_the_region_is_a_symptom_of_the_shared_resource() -> None:
+    wan = rule_set(
+        [signature("wan-fault", "link", ("wan.failed", "self", 0.9))],
+        [SymptomSpec("wan.failed", (intake.VERDICT_SIGNAL,), spurious=1e-6)],
+    )
+    words = [("failed", 0), ("unknown", 1), ("working", 2)]
+    rows: list[Row] = [
+        (s, Verdict.model_validate({"resource": "link:wan-7", "state": w})) for w, s in words
+    ]
+    told = incidents(run(engine(rules=wan, edges=[("host:1", "cabled_to", "link:wan-7")]), rows))
+    assert [one.state for one in told] == ["open", "cleared"]
+    assert told[-1].updated_at == "2026-11-23T10:00:12.000000Z"
+
+
+# ---- incidents -----------------------------------------------------------------------------
+
+
+def test_an_incident_is_revised_when_the_cause_becomes_clear_and_never_doubled() -> None:
+    rows: list[Row] = [
+        (0, event(APP, "app.down")),
+        (2.1, event(VM, "vm.down")),
+        (2.2, event("vm:r0h0v1", "vm.down")),
+        (2.3, event("host:r0h0", "host.down")),
+    ]
+    told = incidents(run(engine(rules=rule_set(wait_max="1s")), rows))
+    assert len({one.incident_id for one in told}) == 1
+    assert told[-1].causes[0].entity == "host:r0h0"
+    assert told[-1].revises[0] == APP
+
+
+def test_incidents_that_turn_out_to_be_one_are_merged() -> None:
+    rows: list[Row] = [
+        (0, event("host:r0h0", "host.down")),
+        (0, event("host:r0h1", "host.down")),
+    ]
+    slow = [
+        signature("rack-fault", "rack", ("host.down", "host", 0.9), ("vm.down", "host.vm", 0.99))
+    ]
+    rules = rule_set(
+        [*slow, *[s for s in SIGNATURES if s.name not in ("rack-fault", "pool-fault")]],
+        wait_max="0s",
+    )
+    vms: list[Row] = [(1.5, event(f"vm:r0h{h}v{v}", "vm.down")) for h in (0, 1) for v in (0, 1)]
+    told = run(engine(rules=rules), [*rows, *vms])
+    closed = [one for one in incidents(told) if one.state == "cleared"]
+    assert len(closed) == len({one.incident_id for one in incidents(told)})
+
+
+def test_a_component_of_nothing_known_is_looked_at_and_left() -> None:
+    folding = engine(rules=rule_set([]))
+    assert run(folding, [(0, event("nic:r0h0/a", "nic.down"))]) == []
+    assert folding.next_deadline_us() is None
+
+
+def test_unnamed_domains_are_told_as_such() -> None:
+    folding = engine(ticks="recorded")
+    folding.state.domain = "x" * 600
+    told = feed(folding, [(0, Tick()), (9, Tick())])
+    assert told[0].model_dump()["entity"] == "domain:unnamed"
+
+
+def test_the_library_gives_the_rules_that_a_restored_state_names() -> None:
+    other = rule_set([], name="other")
+    restored = engine(rules=other, library=[RULES])
+    restored.state.rules_hash = RULES.hash
+    assert Engine(restored.state, other, {RULES.hash: RULES}).rules is RULES

@@ -1,0 +1,290 @@
+"""From a cause to actions: what leaves, what waits, and for which reason."""
+
+import pytest
+
+from correlator.engine import Engine, Stamped
+from correlator.rules.ruleset import RuleSet
+from correlator.topology import Edge
+from schemas.inputs import Command, Result, Tick
+from schemas.outputs import Action, Decision, Output
+from schemas.rules import Policy
+from tests.worlds import (
+    RULES,
+    Row,
+    actions,
+    cloud,
+    engine,
+    event,
+    feed,
+    log,
+    reasons,
+    rule_set,
+    run,
+)
+
+HOST = "host:r0h0"
+VMS = ["vm:r0h0v0", "vm:r0h0v1"]
+DOWN: list[Row] = [
+    (0.0, event(HOST, "host.down")),
+    (0.1, event(VMS[0], "vm.down")),
+    (0.1, event(VMS[1], "vm.down")),
+    (0.2, event("app:r0h0v0", "app.down")),
+    (0.2, event("app:r0h0v1", "app.down")),
+]
+
+
+def of(outputs: list[Output], verb: str) -> Action:
+    """Return the first action of a verb."""
+    return next(one for one in outputs if isinstance(one, Action) and one.verb == verb)
+
+
+def answer(action: Action, state: str = "CONFIRMED") -> Result:
+    """Return an actuator's answer."""
+    given = {"action_id": action.action_id, "idempotency_key": action.idempotency_key}
+    return Result.model_validate({**given, "actuator": "actuator:1", "state": state})
+
+
+def stepped(folding: Engine, rows: list[Row]) -> list[Output]:
+    """Return what an engine with recorded ticks says of a log, ticks as the log has them."""
+    return feed(folding, rows, folding.state.offset + 1)
+
+
+def ticking(rows: list[Row], end: float) -> list[Row]:
+    """Return a live log: the rows with a tick each 100 ms."""
+    ticks: list[Row] = [(n / 10, Tick()) for n in range(1, round(end * 10) + 1)]
+    return sorted([*rows, *ticks], key=lambda row: row[0])
+
+
+def live(rules: RuleSet = RULES, edges: list[Edge] | None = None, mode: str = "enforce") -> Engine:
+    return engine(rules, edges, ticks="recorded", mode=mode)
+
+
+def test_harmless_steps_leave_at_once_and_destructive_ones_wait_for_their_proof() -> None:
+    folding = live()
+    first = stepped(folding, ticking(DOWN, 2.0))
+    assert actions(first) == [("quarantine", HOST), ("fence", HOST)]
+    assert reasons(first)[-1] == "needs_proof"
+    second = stepped(folding, [(2.1, answer(of(first, "fence")))])
+    assert actions(second) == [("evacuate_vm", vm) for vm in VMS]
+    assert of(second, "evacuate_vm").needs == [of(first, "fence").idempotency_key]
+
+
+@pytest.mark.parametrize("state", ["FAILED", "UNKNOWN", "TIMED_OUT", "REJECTED", "RUNNING"])
+def test_nothing_but_a_confirmed_fence_is_a_proof(state: str) -> None:
+    folding = live()
+    first = stepped(folding, ticking(DOWN, 2.0))
+    fence = of(first, "fence")
+    second = stepped(folding, [(2.1, answer(fence, state)), *ticking([], 1.0)])
+    assert actions(second) == []
+
+
+def test_a_result_after_a_final_one_changes_nothing() -> None:
+    folding = live()
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    stepped(folding, [(2.1, answer(fence, "UNKNOWN"))])
+    assert actions(stepped(folding, [(2.2, answer(fence, "CONFIRMED"))])) == []
+    assert folding.state.counters["results_unknown"] == 1
+
+
+def test_a_proof_of_an_earlier_life_of_the_host_is_no_proof() -> None:
+    folding = live()
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    folding.state.next_generation(HOST)
+    assert actions(stepped(folding, [(2.1, answer(fence))])) == []
+
+
+def test_a_dry_run_proves_nothing() -> None:
+    folding = live(mode="dry_run")
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    assert fence.mode == "dry_run"
+    second = stepped(folding, [(2.1, answer(fence))])
+    assert (actions(second), reasons(second)) == ([], ["dry_run_result"])
+
+
+def test_a_result_of_no_known_action_is_counted() -> None:
+    folding = live()
+    given = {"action_id": "a", "idempotency_key": "k", "state": "CONFIRMED"}
+    assert feed(folding, [(0.0, Result.model_validate(given))]) == []
+    assert folding.state.counters["results_unknown"] == 1
+
+
+def test_the_cause_must_stay_the_best_explanation_for_the_hold() -> None:
+    folding = live()
+    early = stepped(folding, ticking(DOWN, 0.9))
+    assert actions(early) == []
+    assert "hold" in reasons(early)
+
+
+def command(name: str, target: str, **more: object) -> Command:
+    return Command.model_validate({"command": name, "target": target, **more})
+
+
+def test_maintenance_is_a_reason_not_to_act() -> None:
+    start = (0.05, command("maintenance_start", HOST, by="op", reason="DIMM"))
+    outputs = stepped(live(), ticking([*DOWN, start], 3.0))
+    assert actions(outputs) == []
+    assert reasons(outputs).count("maintenance") == 1
+
+
+def test_maintenance_that_begins_after_the_incident_stops_the_plan() -> None:
+    start = (0.9, command("maintenance_start", HOST, by="op"))
+    outputs = stepped(live(), ticking([*DOWN, start], 3.0))
+    assert actions(outputs) == []
+
+
+def test_a_held_domain_does_nothing_destructive_until_it_is_released() -> None:
+    folding = live()
+    hold = (0.5, command("hold", "pod-1", reason="change freeze"))
+    held = stepped(folding, ticking([*DOWN, hold], 2.0))
+    assert actions(held) == [("quarantine", HOST)]
+    assert reasons(held)[-1] == "domain_hold"
+    released = stepped(folding, [(2.1, command("release", "pod-1"))])
+    assert actions(released) == [("fence", HOST)]
+
+
+def test_nothing_destructive_leaves_in_a_stream_gap() -> None:
+    folding = live()
+    stepped(folding, ticking(DOWN, 0.9))
+    gap = stepped(folding, [(60.0, Tick()), (60.1, Tick())])
+    assert actions(gap) == [("quarantine", HOST)]
+    assert "stream_gap" in reasons(gap)
+    ticks: list[Row] = [(60 + n / 2, Tick()) for n in range(1, 6)]
+    assert actions(stepped(folding, ticks)) == [("fence", HOST)]
+
+
+def test_one_witness_fences_nothing() -> None:
+    rows: list[Row] = [
+        (second, given.model_copy(update={"source": "peer:1"})) for second, given in DOWN
+    ]
+    rules = rule_set(source_cap=90.0)
+    outputs = stepped(live(rules=rules), ticking(rows, 3.0))
+    assert actions(outputs) == [("quarantine", HOST)]
+    assert reasons(outputs)[-1] == "one_witness"
+
+
+def test_a_second_source_of_the_same_symptom_is_a_second_witness() -> None:
+    rows: list[Row] = [
+        (second, given.model_copy(update={"source": "peer:1"})) for second, given in DOWN
+    ]
+    rows.append((0.3, event(HOST, "host.down", source="peer:2")))
+    outputs = stepped(live(rules=rule_set(source_cap=90.0)), ticking(rows, 3.0))
+    assert actions(outputs) == [("quarantine", HOST), ("fence", HOST)]
+
+
+def test_what_was_spooled_bears_no_witness() -> None:
+    folding = live()
+    spooled = [
+        Stamped(one.offset, one.index, one.log_us, one.input, spooled=one.offset != 0)
+        for one in log(DOWN)
+    ]
+    outputs = [output for record in spooled for output in folding.step(record)]
+    outputs += stepped(folding, ticking([], 3.0)[3:])
+    assert actions(outputs) == [("quarantine", HOST)]
+
+
+def test_what_has_cleared_bears_no_witness() -> None:
+    clears: list[Row] = [
+        (0.8, given.model_copy(update={"state": "cleared"})) for _, given in DOWN[1:]
+    ]
+    outputs = stepped(live(), ticking([*DOWN, *clears], 3.0))
+    assert actions(outputs) == [("quarantine", HOST)]
+
+
+def policy(**more: object) -> Policy:
+    given = {"kind": "policy", "name": "p", "cause": "*", "confidence": ">= 0.5"}
+    more.setdefault("do", [{"quarantine": {}}])
+    return Policy.model_validate({**given, **more})
+
+
+@pytest.mark.parametrize(
+    ("guard", "reason"),
+    [
+        pytest.param({"only_if": "count(vm) >= 3"}, "guard_only_if", id="structure"),
+        pytest.param(
+            {"stop_if": {"roots": "host", "share": "30%", "within": "10m"}},
+            "guard_stop_if",
+            id="one of two hosts is over 30 %",
+        ),
+        pytest.param(
+            {"stop_if": {"roots": "host", "share": "60%", "within": "10m"}},
+            "policy",
+            id="one of two hosts is not over 60 %",
+        ),
+        pytest.param({"only_if": "count(vm) >= 2"}, "policy", id="structure holds"),
+    ],
+)
+def test_a_guard_stops_the_plan_with_its_reason(guard: dict[str, object], reason: str) -> None:
+    rules = rule_set(policies=[policy(guard=guard)])
+    outputs = stepped(live(rules=rules), ticking(DOWN, 3.0))
+    assert reasons(outputs)[-1] == reason
+
+
+def test_a_budget_stops_the_second_plan_and_comes_back_with_time() -> None:
+    guarded = policy(guard={"max": {"actions": 1, "per": "5s"}})
+    rules = rule_set(policies=[guarded])
+    other: list[Row] = [(2.0, event("nic:r0h1/a", "nic.down"))]
+    folding = live(rules=rules)
+    outputs = stepped(folding, ticking([*DOWN, *other], 4.0))
+    assert actions(outputs) == [("quarantine", HOST)]
+    assert reasons(outputs)[-1] == "guard_max"
+
+
+def test_a_cause_without_policy_and_one_below_its_confidence_are_told() -> None:
+    silent = stepped(live(rules=rule_set(policies=[])), ticking(DOWN, 1.0))
+    assert "no_policy" in reasons(silent)
+    shy = policy(confidence=">= 0.99999999")
+    outputs = stepped(live(rules=rule_set(policies=[shy])), ticking(DOWN, 1.0))
+    assert "confidence_below_policy" in reasons(outputs)
+
+
+def test_a_policy_that_names_the_cause_wins_over_the_one_for_all() -> None:
+    both = [policy(), policy(name="own", cause="host-fault", do=[{"page": {}}])]
+    outputs = stepped(live(rules=rule_set(policies=both)), ticking(DOWN, 1.0))
+    assert actions(outputs) == [("page", HOST)]
+
+
+def test_a_step_that_needs_what_the_plan_does_not_hold_never_leaves() -> None:
+    never = policy(do=[{"evacuate_vm": {"target": "$root.vm", "needs": "fence.confirmed"}}])
+    outputs = stepped(live(rules=rule_set(policies=[never])), ticking(DOWN, 3.0))
+    waits = [one for one in outputs if isinstance(one, Decision) and one.reason == "needs_proof"]
+    assert "nothing to confirm" in waits[0].text
+    assert actions(outputs) == []
+
+
+def test_parameters_name_the_root() -> None:
+    moved = policy(do=[{"failover_link": {"parameters": {"away_from": "$root"}}}])
+    outputs = stepped(live(rules=rule_set(policies=[moved])), ticking(DOWN, 3.0))
+    assert of(outputs, "failover_link").parameters == {"away_from": HOST}
+
+
+RACK: list[Row] = [
+    (2.5, event("host:r0h1", "host.down", source="peer:1")),
+    (2.6, event("vm:r0h1v0", "vm.down", source="peer:2")),
+    (2.6, event("vm:r0h1v1", "vm.down", source="peer:2")),
+]
+
+
+def test_a_cause_that_is_no_longer_believed_is_taken_back_once() -> None:
+    folding = engine(rules=rule_set(wait_max="0s"))
+    late = [(second + 0.4, given) for second, given in RACK]
+    outputs = run(folding, [*DOWN[:1], *late])
+    revoked = [one for one in outputs if isinstance(one, Action) and one.verb == "revoke"]
+    keys = [one.parameters["revokes"] for one in revoked]
+    assert len(keys) == len(set(keys))
+
+
+def test_actions_of_one_effect_have_one_key_and_of_another_mode_another() -> None:
+    first = of(stepped(live(), ticking(DOWN, 2.0)), "fence")
+    again = of(stepped(live(), ticking([(0.0, event("x:1", "x")), *DOWN], 2.0)), "fence")
+    dry = of(stepped(live(mode="dry_run"), ticking(DOWN, 2.0)), "fence")
+    assert first.idempotency_key == again.idempotency_key
+    assert first.idempotency_key != dry.idempotency_key
+    assert first.incident_id != again.incident_id
+
+
+def test_only_suspected_causes_destroy_nothing() -> None:
+    fencing = policy(do=[{"fence": {}}], confidence=">= 0.1")
+    rules = rule_set(policies=[fencing], named=0.999999)
+    outputs = stepped(live(rules=rules, edges=cloud(hosts=2)), ticking(DOWN[:1], 6.0))
+    assert actions(outputs) == []
+    assert "only_suspected" in reasons(outputs)
