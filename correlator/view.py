@@ -303,14 +303,28 @@ def _draw_node(axes: Axes, scene: Scene, node: str, box: Box) -> None:
     )
     weight = "bold" if scene.role(node) == "cause" else "normal"
     centre, lift = box.left + box.width / 2, 0.06 if note else 0.0
-    words: dict[str, Any] = {"ha": "center", "va": "center", "color": look.ink, "zorder": 4}
+    words: dict[str, Any] = {
+        "parse_math": False,
+        "ha": "center",
+        "va": "center",
+        "color": look.ink,
+        "zorder": 4,
+    }
     axes.text(centre, box.middle + lift, _label(node), fontsize=8, fontweight=weight, **words)
     if note:
         axes.text(centre, box.middle - 0.085, _label(note), fontsize=6, **words)
 
 
 def _draw_title(axes: Axes, scene: Scene, height: float) -> None:
-    axes.text(_MARGIN, height - 0.3, scene.title, fontsize=12, fontweight="bold", va="center")
+    axes.text(
+        _MARGIN,
+        height - 0.3,
+        scene.title,
+        parse_math=False,
+        fontsize=12,
+        fontweight="bold",
+        va="center",
+    )
     under = "failure travels from left to right; what a longer way implies has no arrow of its own"
     axes.text(_MARGIN, height - 0.55, under, fontsize=8, color="#55555f", va="center")
 
@@ -335,7 +349,15 @@ def _draw_legend(axes: Axes, scene: Scene) -> None:
         axes.text(left + 0.27, 0.43, look.text, fontsize=8, va="center")
         left += 0.55 + len(look.text) * 0.068
     if scene.left_out:
-        axes.text(_MARGIN, 0.17, left_out_text(scene), fontsize=8, color="#55555f", va="center")
+        axes.text(
+            _MARGIN,
+            0.17,
+            left_out_text(scene),
+            parse_math=False,
+            fontsize=8,
+            color="#55555f",
+            va="center",
+        )
 
 
 def left_out_text(scene: Scene) -> str:

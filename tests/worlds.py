@@ -14,7 +14,6 @@ from correlator.rules.paths import parse_path
 from correlator.rules.ruleset import (
     CellSpec,
     Location,
-    RefutationSpec,
     RuleSet,
     SignatureSpec,
     SymptomSpec,

@@ -46,10 +46,14 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
 
 @st.composite
 def storms(draw: st.DrawFn, clears: bool = True) -> list[Row]:  # noqa: FBT001, FBT002
-    """Return the events of some faults, each symptom up to 1 s late, some of them cleared."""
+    """Return the events of some faults, each symptom up to 1 s late, some of them cleared.
+
+    Faults begin together or well apart: where two are as far from each other as a window is wide,
+    a moment decides whether they are one, and order with it.
+    """
     rows: list[Row] = []
     for number, root in enumerate(draw(st.lists(st.sampled_from(sorted(FAULTS)), unique=True))):
-        start = draw(st.integers(0, 40))
+        start = 20 * draw(st.integers(0, 2))
         for entity, signal in draw(
             st.lists(st.sampled_from(FAULTS[root]), min_size=1, unique=True)
         ):
