@@ -12,6 +12,7 @@ from bench.clock import Figures
 from bench.incident_storm import incident_storm
 from bench.kddi import kddi
 from bench.memory import bytes_per_entity
+from bench.scale import scale
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -19,6 +20,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "entities_1k_100k": throughput.entities_1k_100k,
     "incident_storm": incident_storm,
     "bytes_per_entity": bytes_per_entity,
+    "scale": scale,
     "kddi": kddi,
 }
 

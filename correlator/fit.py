@@ -18,7 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from correlator.codebook import Codebook
+from correlator.codebook import Codebook, Fault
 from correlator.engine import Stamped
 from correlator.recording import Recording, case_of, read
 from correlator.rules.paths import Path as TypedPath
@@ -38,6 +38,8 @@ LIFT_MIN = 2.0
 """How much likelier than by chance a newly proposed cell must be."""
 DEPTH = 4
 """Longest typed path that is proposed."""
+WINDOW_S = 300.0
+"""A prior is the chance of a fault per entity and so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -138,55 +140,69 @@ def fit(rules: RuleSet, recordings: list[Labelled], *, discover: bool) -> FitRes
 
 def _estimate(rules: RuleSet, recordings: list[Labelled]) -> tuple[RuleSet, FitResult]:
     result = FitResult()
-    expected: Counter[tuple[int, int]] = Counter()
-    seen: Counter[tuple[int, int]] = Counter()
-    labels: Counter[int] = Counter()
-    chances = _Chances()
+    counts = _Counts()
     for data in recordings:
         codebook = Codebook(data.topology, rules)
-        chances.candidates(codebook, data)
+        counts.places_in(codebook, data)
         for label in data.labels:
-            shown = window(data, label, rules)
             index = _signature_of(codebook, label)
             if index is None:
                 result.unmatched[label.fault_type] += 1
-            if not shown or index is None:
-                continue
-            fault = (index, label.roots[0])
-            column = codebook.column(fault)
-            labels[index] += 1
-            for (cell, _), total in (column.totals if column else {}).items():
-                expected[index, cell] += total
-            for symptom, entity in shown:
-                cell_seen = codebook.cell_of(fault, symptom, entity)
-                if cell_seen is None:
-                    chances.unexplained[symptom] += 1
-                else:
-                    seen[index, cell_seen] += 1
-            chances.windows += 1
-    return _with_estimates(rules, result, expected, seen, labels, chances), result
+            else:
+                counts.label(codebook, (index, label.roots[0]), window(data, label, rules))
+    signatures = tuple(
+        _estimated(index, signature, counts, result)
+        for index, signature in enumerate(rules.signatures)
+    )
+    symptoms = dict(rules.symptoms)
+    for name, spec in rules.symptoms.items():
+        if name in counts.kinds_of and counts.windows:
+            after = round(min(0.5, max(1e-5, counts.leak(name))), 6)
+            result.leaks[name] = (spec.spurious, after, counts.unexplained[name])
+            symptoms[name] = replace(spec, spurious=after)
+    return replace(rules, signatures=signatures, symptoms=symptoms), result
 
 
 @dataclass
-class _Chances:
-    """What is needed for priors and leaks."""
+class _Counts:
+    """What the labels show, tied by (signature, cell), signature or symptom."""
 
-    windows: int = 0
+    expected: Counter[tuple[int, int]] = field(default_factory=Counter)
+    seen: Counter[tuple[int, int]] = field(default_factory=Counter)
+    labels: Counter[int] = field(default_factory=Counter)
     places: Counter[int] = field(default_factory=Counter)
+    """signature → entity-windows in which it could have struck."""
+    unexplained: Counter[str] = field(default_factory=Counter)
+    windows: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     kinds_of: dict[str, set[str]] = field(default_factory=dict)
-    unexplained: Counter[str] = field(default_factory=Counter)
 
-    def candidates(self, codebook: Codebook, data: Labelled) -> None:
-        """Count entity-windows in which each signature could have struck."""
-        span = max(data.span_s, 1.0) / 300.0
+    def places_in(self, codebook: Codebook, data: Labelled) -> None:
+        """Count the entities and windows of a recording."""
+        windows = max(data.span_s, 1.0) / WINDOW_S
         for index in range(len(codebook.rules.signatures)):
             roots = sum(codebook.column((index, node)) is not None for node in data.topology)
-            self.places[index] += round(roots * span)
+            self.places[index] += round(roots * windows)
         self.kinds.update(map(kind_of, data.topology))
         for listed in data.sightings.values():
             for _, symptom, entity in listed:
                 self.kinds_of.setdefault(symptom, set()).add(kind_of(entity))
+
+    def label(self, codebook: Codebook, fault: Fault, shown: set[tuple[str, str]]) -> None:
+        """Count one labelled fault; one that left no symptom teaches nothing."""
+        column = codebook.column(fault)
+        if not shown or column is None:
+            return
+        self.labels[fault[0]] += 1
+        self.windows += 1
+        for (cell, _), total in column.totals.items():
+            self.expected[fault[0], cell] += total
+        for symptom, entity in shown:
+            seen_through = codebook.cell_of(fault, symptom, entity)
+            if seen_through is None:
+                self.unexplained[symptom] += 1
+            else:
+                self.seen[fault[0], seen_through] += 1
 
     def leak(self, symptom: str) -> float:
         """Return the chance to see a symptom on an entity in a window with no cause known."""
@@ -194,35 +210,21 @@ class _Chances:
         return (self.unexplained[symptom] + 0.5) / (self.windows * max(1, places) + 1.0)
 
 
-def _with_estimates(
-    rules: RuleSet,
-    result: FitResult,
-    expected: Counter[tuple[int, int]],
-    seen: Counter[tuple[int, int]],
-    labels: Counter[int],
-    chances: _Chances,
-) -> RuleSet:
-    signatures = []
-    for index, signature in enumerate(rules.signatures):
-        cells = []
-        for position, cell in enumerate(signature.cells):
-            count = CellCount(signature.name, "|".join(cell.symptoms), path_text(cell.path), cell.p)
-            count.expected, count.seen = expected[index, position], seen[index, position]
-            count.after = _share(count.seen, count.expected) if count.expected else cell.p
-            result.cells.append(count)
-            cells.append(replace(cell, p=count.after))
-        prior = signature.prior
-        if labels[index]:
-            prior = round(min(0.5, labels[index] / max(1, chances.places[index])), 6)
-        result.priors[signature.name] = (signature.prior, prior, labels[index])
-        signatures.append(replace(signature, prior=prior, cells=tuple(cells)))
-    symptoms = dict(rules.symptoms)
-    for name, spec in rules.symptoms.items():
-        if name in chances.kinds_of and chances.windows:
-            after = round(min(0.5, max(1e-5, chances.leak(name))), 6)
-            result.leaks[name] = (spec.spurious, after, chances.unexplained[name])
-            symptoms[name] = replace(spec, spurious=after)
-    return replace(rules, signatures=tuple(signatures), symptoms=symptoms)
+def _estimated(
+    index: int, signature: SignatureSpec, counts: _Counts, result: FitResult
+) -> SignatureSpec:
+    cells = []
+    for position, cell in enumerate(signature.cells):
+        count = CellCount(signature.name, "|".join(cell.symptoms), path_text(cell.path), cell.p)
+        count.expected, count.seen = counts.expected[index, position], counts.seen[index, position]
+        count.after = _share(count.seen, count.expected) if count.expected else cell.p
+        result.cells.append(count)
+        cells.append(replace(cell, p=count.after))
+    prior = signature.prior
+    if counts.labels[index]:
+        prior = round(min(0.5, counts.labels[index] / max(1, counts.places[index])), 6)
+    result.priors[signature.name] = (signature.prior, prior, counts.labels[index])
+    return replace(signature, prior=prior, cells=tuple(cells))
 
 
 def _share(seen: int, expected: int) -> float:
@@ -252,9 +254,7 @@ def _with_discovered(rules: RuleSet, recordings: list[Labelled]) -> RuleSet:
     return replace(rules, signatures=tuple(signatures))
 
 
-def _extended(
-    signature: SignatureSpec, counter: Counter[tuple[str, TypedPath]]
-) -> SignatureSpec:
+def _extended(signature: SignatureSpec, counter: Counter[tuple[str, TypedPath]]) -> SignatureSpec:
     known = {(symptom, cell.path) for cell in signature.cells for symptom in cell.symptoms}
     within_us = max(cell.within_us for cell in signature.cells)
     added = [
@@ -292,8 +292,10 @@ def shortest_paths(topology: Topology, root: str, depth: int) -> dict[str, Typed
     for _ in range(depth):
         following: dict[str, TypedPath] = {}
         for node, path in sorted(edge.items()):
-            ups = ((near, Step(True, kind_of(near))) for near in topology.dependencies(node))
-            downs = ((near, Step(False, kind_of(near))) for near in topology.down[node])
+            ups = (
+                (near, Step(up=True, kind=kind_of(near))) for near in topology.dependencies(node)
+            )
+            downs = ((near, Step(up=False, kind=kind_of(near))) for near in topology.down[node])
             for near, step in (*ups, *downs):
                 if near not in found:
                     longer = (*path, step)
@@ -325,7 +327,10 @@ def patch_text(folder: Path, result: FitResult) -> str:
     for file, (before, after) in patched_files(folder, result).items():
         name = file.relative_to(folder).as_posix()
         parts += difflib.unified_diff(
-            before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{name}", f"b/{name}"
+            before.splitlines(keepends=True),
+            after.splitlines(keepends=True),
+            f"a/{name}",
+            f"b/{name}",
         )
     return "".join(parts)
 

@@ -1,7 +1,6 @@
 """Replay: a recording through the engine, the same code as live with a file in place of Kafka."""
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from correlator.engine import LOG_US_MAX, Engine, Stamped
 from correlator.recording import OnDeadLetter, Recording, case_of, has_cases, read
@@ -93,8 +92,3 @@ def replay(
         engine = engine_for(topology.copy(), rules, domain, recording.header.ticks)
         for record, output in fold(engine, records):
             yield case, record, output
-
-
-def default_topology(recording: Recording) -> Path | None:
-    """Return the topology file that lies beside a recording's events, if there is one."""
-    return recording.topology

@@ -6,8 +6,9 @@ earliest). Incidents that open outside every window are false.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,19 @@ def read_labels(path: Path) -> list[Label]:
             case = given.get("case", given.get("attrs", {}).get("case", ""))
             fault = str(given.get("fault_type", "unknown"))
             labels.append(
-                Label(given["ts"], given["end_ts"], tuple(roots), fault, "" if case is None else str(case))
+                Label(
+                    given["ts"],
+                    given["end_ts"],
+                    tuple(roots),
+                    fault,
+                    "" if case is None else str(case),
+                )
             )
     return sorted(labels, key=lambda label: (label.case, label.ts))
 
 
 def seconds(text: str) -> float:
     """Return seconds since 1970 of an RFC 3339 time."""
-    from datetime import datetime  # noqa: PLC0415
-
     return datetime.fromisoformat(text).timestamp()
 
 
@@ -117,11 +122,7 @@ def score(
     matched_count = extra = 0
     for label in labels:
         matching = [h for h in by_case.get(label.case, []) if label.ts <= h.opened <= label.close]
-        answer = max(
-            matching,
-            key=lambda h: ((s := h.at(label.close)) and s.confidence or 0.0, -h.opened),
-            default=None,
-        )
+        answer = _answer(label, matching)
         tallies = (
             total,
             by_fault.setdefault(label.fault_type, _Tally()),
@@ -149,6 +150,17 @@ def score(
         "by_fault": {name: tally.row() for name, tally in sorted(by_fault.items())},
         "by_root_kind": {name: tally.row() for name, tally in sorted(by_kind.items())},
     }
+
+
+def _answer(label: Label, matching: list[History]) -> History | None:
+    """Return the most confident of the matching incidents at the close, the earliest of equals."""
+    best: History | None = None
+    best_confidence = -1.0
+    for history in matching:
+        stands = history.at(label.close)
+        if stands is not None and stands.confidence > best_confidence:
+            best, best_confidence = history, stands.confidence
+    return best
 
 
 def _root(history: History, label: Label) -> str:
@@ -207,6 +219,3 @@ def quantile(values: list[float], share: float) -> float | None:
         return None
     rank = max(0, -(-len(values) * share // 1) - 1)
     return sorted(values)[int(rank)]
-
-
-Progress = Callable[[int], None]

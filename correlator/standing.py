@@ -64,16 +64,13 @@ class Standing:
     def _unsupport(self, key: SymptomKey) -> None:
         self.changed(key)
         for fault in self._faults.get(key, ()):
-            shown = self.support.get(fault)
-            if shown is not None:
-                shown.pop(key, None)
-                if not shown:
-                    del self.support[fault]
+            shown = self.support[fault]
+            del shown[key]
+            if not shown:
+                del self.support[fault]
 
 
 def _discard(table: dict[str, set[SymptomKey]], name: str, key: SymptomKey) -> None:
-    keys = table.get(name)
-    if keys is not None:
-        keys.discard(key)
-        if not keys:
-            del table[name]
+    table[name].discard(key)
+    if not table[name]:
+        del table[name]

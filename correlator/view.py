@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import networkx as nx
 from matplotlib import rc_context
@@ -236,7 +237,9 @@ def draw(scene: Scene, file: Path) -> None:
         _draw_title(axes, scene, height)
         _draw_legend(axes, scene)
         metadata = {"Date": None} if file.suffix == ".svg" else None
-        figure.savefig(file, dpi=130, metadata=metadata)
+        with catch_warnings():
+            simplefilter("ignore", UserWarning)  # a letter that the font lacks is drawn as a box
+            figure.savefig(file, dpi=130, metadata=metadata)
 
 
 def _label(text: str) -> str:

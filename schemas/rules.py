@@ -150,7 +150,7 @@ class Cell(Strict):
     within: Duration = Field(description="of the onset")
     spurious: Probability | None = Field(None, description="chance to see it with no cause")
     optional: bool = Field(
-        False, description="explained where seen, held against nothing where not"
+        default=False, description="explained where seen, held against nothing where not"
     )
 
     @model_validator(mode="after")
@@ -261,9 +261,7 @@ class Late(Strict):
     late: Duration = Field(description="up to the lateness of the pack, e.g. 10s")
 
 
-Variant = (
-    Literal["drop_any_one", "duplicate_all", "restart_engine_at_every_event"] | Shuffle | Late
-)
+Variant = Literal["drop_any_one", "duplicate_all", "restart_engine_at_every_event"] | Shuffle | Late
 """A change of the time line under which a case must hold."""
 
 

@@ -19,10 +19,30 @@ class Topic(NamedTuple):
 
 
 TOPICS = (
-    Topic("firstfault.log.v1", "domain", Frame, False, "the one input log"),
-    Topic("firstfault.actions.v1", "target", Action, False, "one action per message"),
-    Topic("firstfault.incidents.v1", "incident", Incident, True, "current state of incidents"),
-    Topic("firstfault.decisions.v1", "entity", Decision, False, "every decision with its reason"),
-    Topic("firstfault.dead-letter.v1", "source", DeadLetter, False, "what could not be read"),
+    Topic("firstfault.log.v1", "domain", Frame, compacted=False, what="the one input log"),
+    Topic(
+        "firstfault.actions.v1", "target", Action, compacted=False, what="one action per message"
+    ),
+    Topic(
+        "firstfault.incidents.v1",
+        "incident",
+        Incident,
+        compacted=True,
+        what="current state of incidents",
+    ),
+    Topic(
+        "firstfault.decisions.v1",
+        "entity",
+        Decision,
+        compacted=False,
+        what="every decision with its reason",
+    ),
+    Topic(
+        "firstfault.dead-letter.v1",
+        "source",
+        DeadLetter,
+        compacted=False,
+        what="what could not be read",
+    ),
 )
 """The topics this version reads or writes."""

@@ -10,14 +10,16 @@ from schemas.base import EntityId, Strict, Wire
 class KindRule(Strict):
     """What a kind of entity is."""
 
-    redundant: bool = Field(False, description="fails only when all its members do, e.g. lag")
+    redundant: bool = Field(
+        default=False, description="fails only when all its members do, e.g. lag"
+    )
     text: str = Field("", description="for readers, e.g. a physical server")
 
 
 class RelationRule(Strict):
     """What a relation is."""
 
-    carries: bool = Field(True, description="whether failure travels along it")
+    carries: bool = Field(default=True, description="whether failure travels along it")
     text: str = Field("", description="for readers")
 
 

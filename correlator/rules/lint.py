@@ -24,7 +24,7 @@ from correlator.rules.ruleset import (
     SymptomSpec,
 )
 from schemas.outputs import DESTRUCTIVE_VERBS
-from schemas.rules import Policy
+from schemas.rules import Policy, RuleTest
 
 DISTANCE_MIN = 2
 """Cells in which two signatures must differ: with one, a single lost event confuses them."""
@@ -97,6 +97,7 @@ def lint(folder: Path) -> list[Fault]:
     no-proof             error    evacuate_vm without ``needs: fence.confirmed``
     no-test              error    no test covers a signature
     unknown-rule-tested  error    a test covers a signature that is not there
+    thin-test            warning  a test has no case that fires, must not, or clears
     ==================== ======== ==============================================================
     """
     try:
@@ -302,9 +303,24 @@ def _tests(pack: _Pack) -> Found:
         for name in sorted(set(located.test.rules) - names):
             text = f"there is no signature {name}"
             yield Fault(where.file, where.line, where.column, "unknown-rule-tested", text)
+        lacking = ", ".join(_lacking(located.test))
+        if lacking:
+            text = f"no case that {lacking}"
+            yield Fault(where.file, where.line, where.column, "thin-test", text, "warning")
     own = {name for name in names if f"signature:{name}" in pack.rules.own}
     for name in sorted(own - covered):
         yield pack.fault(f"signature:{name}", "no-test", f"no test covers {name}")
+
+
+def _lacking(test: RuleTest) -> Iterator[str]:
+    """Yield what none of the cases of a test does."""
+    expected = [one for case in test.cases for one in case.expect]
+    if all(one.cleared for one in expected):
+        yield "fires"
+    if not any(case.never or case.incidents == 0 for case in test.cases):
+        yield "must not"
+    if not any(one.cleared for one in expected):
+        yield "clears"
 
 
 CHECKS: tuple[Callable[[_Pack], Found], ...] = (

@@ -85,6 +85,8 @@ class _Sources:
     signals: dict[str, SignalRule] = field(default_factory=dict)
     schemas: list[TopologySchema] = field(default_factory=list)
     own: frozenset[tuple[str, str]] = frozenset()
+    refused: set[str] = field(default_factory=set)
+    """names of documents with faults: that they are spoken of is no further fault"""
     pack: Pack | None = None
 
     def fault(self, where: Place, code: str, text: str, severity: str = "error") -> None:
@@ -178,6 +180,7 @@ def _take(
         return
     model = _validated(model_type, origin, sources, variables)
     if model is None:
+        sources.refused.add(str(origin.node.get("name")))
         return
     data = model.model_dump(mode="json", by_alias=True)
     document = _Document(origin.node, origin.file, model, data)
@@ -288,7 +291,7 @@ def _compile(sources: _Sources) -> RuleSet:
         _signature(document, model, symptoms, sources) for document, model in sources.of(Signature)
     )
     _add_bare_signals(sources, symptoms, knobs)
-    _check_symptom_paths(sources)
+    _check_kinds(sources)
     policies = tuple(_policy(document, model, sources) for document, model in sources.of(Policy))
     content = {
         "knobs": knobs.model_dump(mode="json"),
@@ -455,22 +458,23 @@ def _bare(
     if name in symptoms:
         return
     known = sources.signals
-    if known and ANY_SIGNAL not in known and name not in known:
+    emitted = not known or ANY_SIGNAL in known or name in known
+    if not emitted and name not in sources.refused:
         sources.fault(where, "unknown-symptom", f"{name} is neither a symptom nor a signal")
     symptoms[name] = SymptomSpec(name, signals=(name,), spurious=knobs.spurious)
 
 
-def _check_symptom_paths(sources: _Sources) -> None:
+def _check_kinds(sources: _Sources) -> None:
+    kinds = merge_schemas(sources.schemas).kinds
     for document, model in sources.of(Signature):
-        kinds = sources.schemas and merge_schemas(sources.schemas).kinds
         if kinds and model.root != "*" and model.root not in kinds:
             sources.fault(document.where("root"), "unknown-kind", f"{model.root} is no kind")
 
 
 def _policy(document: _Document, policy: Policy, sources: _Sources) -> Policy:
-    known = {model.name for _, model in sources.of(Signature)}
+    known = {"*", *sources.refused, *(model.name for _, model in sources.of(Signature))}
     for index, cause in enumerate(policy.cause):
-        if cause != "*" and cause not in known:
+        if cause not in known:
             sources.fault(
                 document.where("cause", index), "unknown-signature", f"no signature {cause}"
             )

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from correlator.recorded import read_record
 from firstfault.cli.explain import at_its_best, show_incident
 from firstfault.cli.graph import write_scene
 from firstfault.cli.replay import play, printer
 from firstfault.cli.score import scored, show_figures
-from firstfault.cli.sentences import incident_title
+from firstfault.cli.sentences import incident_title, plain
 from firstfault.cli.terminal import BadInput, Format, app, out
 from firstfault.playback import open_playback
 
@@ -46,14 +45,14 @@ def _tell(name: str, sentence: str, folder: Path) -> None:
         picture = record_folder / f"incident-{number}.png"
         scene = view.around(record.topology, best, incident_title(best), record.alarms)
         write_scene(scene, picture)
-        out.print(f"[bold]picture[/bold] {escape(str(picture))}\n")
+        out.print(f"[bold]picture[/bold] {plain(str(picture))}\n")
 
 
 def _score_real_data() -> None:
     data = Path(os.environ.get("FIRSTFAULT_DATA") or Path("..") / "shared" / "data")
     out.rule("[bold]a real recording[/bold]")
     if not (data / REAL).is_dir():
-        out.print(f"left out: {escape(str(data / REAL))} is not here (FIRSTFAULT_DATA says where)")
+        out.print(f"left out: {plain(str(data / REAL))} is not here (FIRSTFAULT_DATA says where)")
         return
     out.print("Six days of a real NFV test environment, with its faults labelled by others.\n")
     playback = open_playback(data / REAL, rules="ip-core")

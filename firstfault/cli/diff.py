@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from correlator.recorded import Said, read_outputs
-from firstfault.cli.sentences import action_text, clock, decision_text, incident_text, short
+from firstfault.cli.sentences import action_text, clock, decision_text, incident_text, plain, short
 from firstfault.cli.terminal import EXIT_DIFFERENT, Format, Output, app, out, say_json
 from schemas.base import canonical
 from schemas.outputs import Action, Decision, Incident
@@ -98,14 +97,14 @@ def _show(difference: Difference) -> None:
     if a is None or b is None:
         sign, style, spoken = ("-", "red", a) if a else ("+", "green", b)
         if spoken is not None:
-            text = escape(_text(spoken))
+            text = plain(_text(spoken))
             out.print(f"[{style}]{sign} {clock(spoken.log_at)}  {text}[/{style}]")
         return
-    out.print(f"[yellow]~[/yellow] {clock(a.log_at)}  {escape(_text(b))}")
+    out.print(f"[yellow]~[/yellow] {clock(a.log_at)}  {plain(_text(b))}")
     one, other = _content(a), _content(b)
     for name in difference.fields:
         changed = f"{_excerpt(one.get(name))} → {_excerpt(other.get(name))}"
-        out.print(f"    {name}: {escape(changed)}")
+        out.print(f"    {name}: {plain(changed)}")
 
 
 def _json(difference: Difference) -> dict[str, Any]:

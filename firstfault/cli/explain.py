@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import networkx as nx
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from correlator.recorded import Record, read_record
@@ -19,6 +18,7 @@ from firstfault.cli.sentences import (
     incident_text,
     incident_title,
     is_news,
+    plain,
     short,
 )
 from firstfault.cli.terminal import BadInput, Format, Output, app, out, say_json
@@ -105,7 +105,7 @@ def _evidence_table(
         else:
             seen = f"{clock(one.first_at)}" + (f", {one.count} times" if one.count > 1 else "")
             way = _way_text(ways.get(one.entity, []))
-        table.add_row(escape(one.symptom), escape(entity), f"{one.weight:.2f}", seen, escape(way))
+        table.add_row(plain(one.symptom), plain(entity), f"{one.weight:.2f}", seen, plain(way))
     if len(evidence) > rows:
         table.add_row(f"… and {len(evidence) - rows} more", "", "", "", "")
     return table
@@ -132,16 +132,16 @@ def show_incident(record: Record, said: list[Incident], rows: int = ROWS_MAX) ->
     """Print an incident: cause, runners-up, evidence, what was called before, what was decided."""
     best = at_its_best(said)
     rules = record.meta.get("rules", {})
-    out.print(f"[bold]{escape(incident_title(best))}[/bold]")
-    out.print(f"incident {best.incident_id} of domain {escape(best.domain)}")
+    out.print(f"[bold]{plain(incident_title(best))}[/bold]")
+    out.print(f"incident {best.incident_id} of domain {plain(best.domain)}")
     version = f"{rules.get('name', '?')} {rules.get('version', '?')}, hash {best.rules[:12]}"
-    out.print(f"rule {escape(best.rule)}, pack {escape(version)}")
+    out.print(f"rule {plain(best.rule)}, pack {plain(version)}")
     if best.revises:
-        out.print(f"called before: {escape(', '.join(best.revises))}")
+        out.print(f"called before: {plain(', '.join(best.revises))}")
     before: Incident | None = None
     for one in said:
         if is_news(one, before):
-            text = escape(incident_text(one, before))
+            text = plain(incident_text(one, before))
             out.print(f"  {clock(one.updated_at)}  {one.state:<9}  {text}")
             before = one
     _show_causes(best)
@@ -163,7 +163,7 @@ def _show_causes(best: Incident) -> None:
     for place, cause in enumerate(best.causes, start=1):
         behind = best.causes[0].score - cause.score
         lag = f"{behind:.2f}" if place > 1 else ""
-        table.add_row(f"{place}", escape(cause_text(cause)), f"{cause.score:.2f}", lag)
+        table.add_row(f"{place}", plain(cause_text(cause)), f"{cause.score:.2f}", lag)
     out.print()
     out.print(table)
     sure = f"margin {best.margin:.2f} nats to the next best explanation"
@@ -178,7 +178,7 @@ def _show_consequences(record: Record, incident_id: str) -> None:
         out.print(f"  {clock(decision.decided_at)}  {decision_line(decision)}")
     out.print(f"[bold]actions[/bold] ({len(actions)})")
     for action in actions:
-        out.print(f"  {escape(action_text(action))}")
+        out.print(f"  {plain(action_text(action))}")
 
 
 def _list(record: Record, output: Format) -> None:
@@ -188,7 +188,7 @@ def _list(record: Record, output: Format) -> None:
         return
     for said in incidents:
         best = at_its_best(said)
-        text = escape(incident_title(best))
+        text = plain(incident_title(best))
         out.print(
             f"{short(best.incident_id)}  {clock(best.opened_at)}  {said[-1].state:<9}  {text}"
         )

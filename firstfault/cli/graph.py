@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from correlator.importers import load_topology
 from correlator.recorded import Record, read_record
 from firstfault.cli.explain import at_its_best, find_incident
-from firstfault.cli.sentences import incident_title
+from firstfault.cli.sentences import incident_title, plain
 from firstfault.cli.terminal import BadInput, TopologyFile, app, err, say_report
 from schemas.outputs import Incident
 
@@ -80,4 +79,4 @@ def graph(
     from correlator.view import left_out_text
 
     shown = f"{to}: {len(scene.graph)} entities, {scene.graph.number_of_edges()} edges"
-    err.print(escape(". ".join(filter(None, [shown, left_out_text(scene)]))))
+    err.print(plain(". ".join(filter(None, [shown, left_out_text(scene)]))))

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from correlator.recorded import Recorder, Said
-from firstfault.cli.sentences import TimeLine
+from firstfault.cli.sentences import TimeLine, plain
 from firstfault.cli.terminal import (
     BadInput,
     Format,
@@ -157,7 +156,7 @@ def say_dead_letters(playback: Playback) -> None:
     err.print(f"[yellow]{playback.dead_letters} lines could not be read[/yellow]")
     for letter in playback.letters:
         place = f"{letter.source}:{letter.position}"
-        err.print(escape(f"  {place}: {letter.reason} [{letter.code}]"))
+        err.print(plain(f"  {place}: {letter.reason} [{letter.code}]"))
 
 
 @app.command(epilog="Example: firstfault replay examples/lag-flap --record lag-flap-out")
@@ -200,5 +199,5 @@ def replay(
     say_dead_letters(playback)
     told = ", ".join(f"{counts[kind]} {kind}s" for kind in ("incident", "decision", "action"))
     err.print(
-        escape(f"{playback.inputs} inputs: {told}" + (f"; kept in {record}" if record else ""))
+        plain(f"{playback.inputs} inputs: {told}" + (f"; kept in {record}" if record else ""))
     )

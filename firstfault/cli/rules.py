@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from correlator.fit import FitResult, Labelled, fit, patch_text, read_labelled, rows
@@ -15,6 +14,7 @@ from correlator.rules import Fault, RuleSet, load_pack
 from correlator.rules.lint import lint
 from correlator.ruletest import CaseResult, run_tests
 from correlator.topology import Topology
+from firstfault.cli.sentences import plain
 from firstfault.cli.terminal import (
     EXIT_DIFFERENT,
     BadInput,
@@ -47,7 +47,7 @@ def check(pack: Pack, output: Output = Format.text) -> None:
     else:
         for fault in faults:
             style = "red" if fault.severity == "error" else "yellow"
-            out.print(f"[{style}]{escape(str(fault))}[/{style}]")
+            out.print(f"[{style}]{plain(str(fault))}[/{style}]")
         out.print(f"{folder.name}: {errors} errors, {len(faults) - errors} warnings")
     if errors:
         raise typer.Exit(EXIT_DIFFERENT)
@@ -85,9 +85,9 @@ def _result(result: CaseResult) -> dict[str, Any]:
 
 def _show_result(result: CaseResult) -> None:
     word = "[red]failed[/red]" if result.failures else "[green]ok[/green]    "
-    out.print(f"{word}  {escape(result.name)} [dim]({result.runs} runs)[/dim]")
+    out.print(f"{word}  {plain(result.name)} [dim]({result.runs} runs)[/dim]")
     for failure in result.failures:
-        out.print(f"        {escape(failure)}")
+        out.print(f"        {plain(failure)}")
 
 
 def _labelled(folder: Path, ruleset: RuleSet) -> Labelled:
@@ -132,7 +132,7 @@ def fit_pack(
         return
     _show_fit(result, folder.name)
     if patch is not None:
-        err.print(escape(f"{patch}: read it, then apply it inside {folder} with patch -p1"))
+        err.print(plain(f"{patch}: read it, then apply it inside {folder} with patch -p1"))
 
 
 def _show_fit(result: FitResult, name: str) -> None:
@@ -142,7 +142,7 @@ def _show_fit(result: FitResult, name: str) -> None:
     for column in ("before", "after", "seen/expected"):
         table.add_column(column, justify="right")
     for row in rows(result):
-        table.add_row(*map(escape, row))
+        table.add_row(*map(plain, row))
     out.print(table)
     for fault, count in sorted(result.unmatched.items()):
-        out.print(f"no signature stands for {escape(fault)}: {count} labels")
+        out.print(f"no signature stands for {plain(fault)}: {count} labels")

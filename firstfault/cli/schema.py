@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
+from firstfault.cli.sentences import plain
 from firstfault.cli.terminal import Commands, app, err
 from schemas.export import exported
 
@@ -24,4 +24,4 @@ def export(
     files = exported()
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    err.print(escape(f"{folder}: {len(files)} files"))
+    err.print(plain(f"{folder}: {len(files)} files"))

@@ -10,6 +10,7 @@ from correlator.recorded import Said
 from correlator.score import Label, histories, read_labels
 from correlator.score import score as figures_of
 from firstfault.cli.replay import play, say_dead_letters
+from firstfault.cli.sentences import plain
 from firstfault.cli.terminal import (
     BadInput,
     Format,
@@ -79,7 +80,7 @@ def _show_rows(rows: dict[str, dict[str, float]], title: str) -> None:
         table.add_column(name.replace("_at_", "@"), justify="right")
     for name, row in rows.items():
         shares = (f"{row[share]:.3f}" for share in SHARES)
-        table.add_row(name, str(row["labels"]), str(row["answered"]), *shares)
+        table.add_row(plain(name), str(row["labels"]), str(row["answered"]), *shares)
     out.print(table)
 
 

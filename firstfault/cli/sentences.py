@@ -14,6 +14,17 @@ _STATE = {"suspected": "yellow", "open": "red", "cleared": "green"}
 _VERDICT = {"act": "bold cyan", "wait": "yellow", "refuse": "magenta", "note": "dim"}
 
 
+def plain(text: str) -> str:
+    r"""Return rich markup that shows a text and does nothing else.
+
+    Names come from the log: neither markup nor the control codes of a terminal may act.
+
+    >>> plain("vm:[red]\x1b[2J")
+    'vm:\\[red]�[2J'
+    """
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
 def short(identifier: str) -> str:
     """Return the digits of an id that are shown.
 
@@ -125,7 +136,7 @@ class TimeLine:
             return None
         self._known[incident.incident_id] = incident
         style = _STATE[incident.state]
-        text = escape(incident_text(incident, before))
+        text = plain(incident_text(incident, before))
         word = f"[{style}]{_word(incident):<8}[/{style}]"
         return f"{word} [dim]{short(incident.incident_id)}[/dim]  {text}"
 
@@ -141,7 +152,7 @@ def decision_line(decision: Decision) -> str:
     style = _VERDICT[decision.verdict]
     incident = short(decision.incident_id or "-")
     text = f"[{style}]{decision.verdict:<8}[/{style}] [dim]{incident:<{ID_DIGITS}}[/dim]  "
-    return text + f"{escape(decision_text(decision))} [dim]({escape(decision.reason)})[/dim]"
+    return text + f"{plain(decision_text(decision))} [dim]({plain(decision.reason)})[/dim]"
 
 
 def action_text(action: Action) -> str:

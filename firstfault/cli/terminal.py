@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from correlator.importers import TopologyError
 from correlator.recorded import RecordedError
 from correlator.recording import RecordingError
 from correlator.rules import RuleFaults
+from firstfault.cli.sentences import plain
 from firstfault.packs import NoSuchPack
 from schemas.base import canonical
 
@@ -45,6 +45,12 @@ INPUT_ERRORS = (
 )
 
 
+def _sentences(error: Exception) -> list[str]:
+    if isinstance(error, OSError) and error.filename is not None:
+        return [f"{error.filename}: {error.strerror}"]
+    return str(error).splitlines()
+
+
 class Commands(TyperGroup):
     """The commands; bad input ends each of them with its sentence and exit code 2."""
 
@@ -55,7 +61,8 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             raise
         except INPUT_ERRORS as error:
-            err.print(f"[red]{escape(str(error))}[/red]")
+            for line in _sentences(error):
+                err.print(f"[red]{plain(line)}[/red]")
             raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
@@ -94,6 +101,6 @@ def say_json(document: object) -> None:
 def say_report(lines: list[str]) -> None:
     """Print what was unusual about an import to stderr: the first few lines, then a count."""
     for line in lines[:LINES_MAX]:
-        err.print(f"[yellow]topology:[/yellow] {escape(line)}")
+        err.print(f"[yellow]topology:[/yellow] {plain(line)}")
     if len(lines) > LINES_MAX:
         err.print(f"[yellow]topology:[/yellow] … and {len(lines) - LINES_MAX} more like these")

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import networkx as nx
 import typer
-from rich.markup import escape
 
 from correlator.recorded import Record, read_record
 from firstfault.cli.explain import RecordFolder, at_its_best
-from firstfault.cli.sentences import action_text, cause_text, clock, short
+from firstfault.cli.sentences import action_text, cause_text, clock, plain, short
 from firstfault.cli.terminal import BadInput, Format, Output, app, out, say_json
 from schemas.outputs import Incident
 
@@ -123,6 +122,6 @@ def why_not(
     if output is Format.json:
         say_json([{"reason": code, "text": text} for code, text in told])
         return
-    out.print(f"[bold]{escape(entity)}[/bold]")
+    out.print(f"[bold]{plain(entity)}[/bold]")
     for code, text in told:
-        out.print(f"- {escape(text)} [dim]({code})[/dim]")
+        out.print(f"- {plain(text)} [dim]({code})[/dim]")

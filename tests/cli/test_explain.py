@@ -94,3 +94,14 @@ def test_a_record_that_is_not_whole_is_refused(run: Run, tmp_path: Path, lag_fla
     assert "not a whole record" in run("explain {} last", tmp_path, code=2).stderr
     (tmp_path / "outputs.jsonl").write_text('{"case": 1}\n', encoding="utf-8")
     assert "outputs.jsonl:1: not an output" in run("explain {}", tmp_path, code=2).stderr
+
+
+def test_names_from_the_log_cannot_act_on_the_terminal(run: Run, tmp_path: Path) -> None:
+    event = {"ts": 1.0, "entity": {"kind": "vm", "id": "$x_{[red]\x1b[2J日"}, "type": "lost[/]"}
+    (tmp_path / "events.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
+    told = run("replay {} --record {}", tmp_path, tmp_path / "out").stdout
+    told += run("explain {} last", tmp_path / "out").stdout
+    assert "\x1b" not in told
+    assert "vm:$x_{[red]\N{REPLACEMENT CHARACTER}[2J" in told
+    for suffix in ("svg", "png", "dot", "mmd"):
+        run("graph {} --to {}", tmp_path / "out", tmp_path / f"a.{suffix}")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from correlator import codebook, intake
+from correlator import codebook, intake, state
 from correlator.engine import GAP_US, LOG_US_MAX, Engine, Stamped
 from correlator.rules.ruleset import SymptomSpec
 from schemas.inputs import (
@@ -144,6 +144,28 @@ def test_a_flapping_symptom_that_flaps_on_stays() -> None:
     ]
     told = incidents(run(engine(rules=rule_set(symptoms=symptoms)), rows))
     assert told[-1].updated_at == "2026-11-23T10:03:35.000000Z"
+
+
+def test_a_counting_symptom_without_quiet_clears_by_its_clear() -> None:
+    twice = SymptomSpec(
+        "nic.down", ("nic.down",), changes=2, window_us=9 * SECOND_US, spurious=1e-6
+    )
+    rows: list[Row] = [
+        (0, event("nic:r0h0/a", "nic.down")),
+        (1, event("nic:r0h0/a", "nic.down")),
+        (2, event("nic:r0h0/a", "nic.down", "cleared")),
+    ]
+    told = incidents(run(engine(rules=rule_set(symptoms=[twice])), rows))
+    assert told[-1].updated_at == "2026-11-23T10:00:12.000000Z"
+
+
+def test_ids_are_remembered_for_two_generations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "EVENT_IDS_MAX", 2)
+    folding = engine()
+    for n, known in enumerate(["a", "b", "a", "c", "b", "d", "a"]):
+        folding.step(Stamped(n, 0, START_US, event(APP, "app.down", event_id=known)))
+    assert folding.state.counters["duplicates"] == 2
+    assert folding.state.sightings[DOWN].count == 5
 
 
 # ---- order of one source -------------------------------------------------------------------
@@ -531,6 +553,13 @@ def test_a_rule_set_becomes_active_by_the_log() -> None:
     assert (folding.state.alive, folding.state.overtaking) == ({}, {})
 
 
+def test_a_deadline_of_a_rule_that_is_gone_means_nothing() -> None:
+    folding = engine(library=[rule_set([], [], name="empty")])
+    empty = rule_set([], [], name="empty")
+    told = run(folding, [(0, BEAT), (1, command("activate_rules", empty.hash))])
+    assert reasons(told) == ["rules_activated"]
+
+
 def test_an_incident_whose_signature_is_gone_is_taken_over_by_one_that_is_not() -> None:
     renamed = rule_set([signature("app-dead", "app", ("app.down", "self", 0.9))], name="renamed")
     folding = engine(library=[renamed])
@@ -602,6 +631,20 @@ def test_incidents_that_turn_out_to_be_one_are_merged() -> None:
     told = run(engine(rules=rules), [*rows, *vms])
     closed = [one for one in incidents(told) if one.state == "cleared"]
     assert len(closed) == len({one.incident_id for one in incidents(told)})
+
+
+def test_an_old_symptom_is_told_as_late_for_a_new_fault_of_the_same_entity() -> None:
+    rows: list[Row] = [
+        (0, event("host:r0h0", "host.down")),
+        *((60, event(f"vm:r0h0v{v}", "vm.down")) for v in (0, 1)),
+        *((60, event(f"app:r0h0v{v}", "app.down")) for v in (0, 1)),
+    ]
+    told = incidents(run(engine(), rows))
+    assert len({one.incident_id for one in told}) == 2
+    assert {one.causes[0].entity for one in told} == {"host:r0h0"}
+    assert {
+        one.symptom for told_one in told for one in told_one.evidence if one.role == "late"
+    } == {"host.down"}
 
 
 def test_a_component_of_nothing_known_is_looked_at_and_left() -> None:

@@ -10,6 +10,7 @@ from schemas.outputs import Action, Decision, Output
 from schemas.rules import Policy
 from tests.worlds import (
     RULES,
+    SIGNATURES,
     Row,
     actions,
     cloud,
@@ -19,7 +20,7 @@ from tests.worlds import (
     log,
     reasons,
     rule_set,
-    run,
+    signature,
 )
 
 HOST = "host:r0h0"
@@ -257,20 +258,40 @@ def test_parameters_name_the_root() -> None:
     assert of(outputs, "failover_link").parameters == {"away_from": HOST}
 
 
+SHOWN = (("host.down", ""), ("vm.down", ".vm"), ("app.down", ".vm.app"))
 RACK: list[Row] = [
     (2.5, event("host:r0h1", "host.down", source="peer:1")),
     (2.6, event("vm:r0h1v0", "vm.down", source="peer:2")),
     (2.6, event("vm:r0h1v1", "vm.down", source="peer:2")),
+    (2.6, event("app:r0h1v0", "app.down")),
+    (2.6, event("app:r0h1v1", "app.down")),
 ]
 
 
+RACK_RULES = rule_set(
+    [
+        signature("rack-fault", "rack", *((name, f"host{at}", 0.95) for name, at in SHOWN)),
+        *[one for one in SIGNATURES if one.name not in ("rack-fault", "pool-fault")],
+    ]
+)
+
+
 def test_a_cause_that_is_no_longer_believed_is_taken_back_once() -> None:
-    folding = engine(rules=rule_set(wait_max="0s"))
-    late = [(second + 0.4, given) for second, given in RACK]
-    outputs = run(folding, [*DOWN[:1], *late])
-    revoked = [one for one in outputs if isinstance(one, Action) and one.verb == "revoke"]
-    keys = [one.parameters["revokes"] for one in revoked]
-    assert len(keys) == len(set(keys))
+    folding = live(rules=RACK_RULES)
+    first = stepped(folding, ticking(DOWN, 2.0))
+    assert actions(first) == [("quarantine", HOST), ("fence", HOST)]
+    second = stepped(folding, [row for row in ticking(RACK, 6.0) if row[0] > 2.0])
+    revoked = [one for one in second if isinstance(one, Action) and one.verb == "revoke"]
+    sent = [of(first, "quarantine"), of(first, "fence")]
+    assert [one.parameters["revokes"] for one in revoked] == [a.idempotency_key for a in sent]
+    assert actions(stepped(folding, [(6.1, answer(sent[1]))])) == []
+
+
+def test_a_confirmed_unfence_is_a_new_generation() -> None:
+    folding = live(rules=rule_set(policies=[policy(do=[{"unfence": {}}])]))
+    first = stepped(folding, ticking(DOWN, 1.0))
+    stepped(folding, [(1.1, answer(of(first, "unfence")))])
+    assert folding.state.generations == {HOST: 1}
 
 
 def test_actions_of_one_effect_have_one_key_and_of_another_mode_another() -> None:

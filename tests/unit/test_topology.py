@@ -1,7 +1,9 @@
 """The dependency graph under construction, edits and cuts."""
 
+import networkx as nx
 import pytest
 
+from correlator import topology as topology_module
 from correlator.topology import (
     Edge,
     Topology,
@@ -59,6 +61,24 @@ def test_a_cycle_is_cut_at_its_weakest_relation_and_reported(
     assert [line for line in report.lines() if "cycle" in line] == [
         f"cycle cut at {a} -{r}-> {b}" for a, r, b in cut
     ]
+
+
+def test_a_graph_of_too_many_cycles_keeps_the_edges_of_one_direction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(topology_module, "CUTS_MAX", 1)
+    both = [(f"a:{n}", "serves", f"a:{m}") for n in range(4) for m in range(4) if n != m]
+    topology, report = build([], both)
+    assert set(report.cut_edges) | set(topology.edges()) == set(both)
+    assert nx.is_directed_acyclic_graph(topology.graph())
+
+
+def test_a_diamond_is_no_cycle() -> None:
+    topology, report = build([], [("a:4", "x", "a:2"), ("a:4", "x", "a:3"), ("a:3", "x", "a:1")])
+    assert topology.add_edge("a:2", "x", "a:1")
+    assert topology.add_edge("a:5", "x", "a:4")
+    assert not topology.add_edge("a:1", "x", "a:5")
+    assert report.cut_edges == []
 
 
 def test_unknown_kinds_and_relations_are_counted_and_used() -> None:

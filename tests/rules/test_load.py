@@ -1,0 +1,101 @@
+"""A pack loads whole, or not at all with every fault in it."""
+
+import pytest
+
+from correlator.rules import RuleFaults, load_pack
+from tests.rules.conftest import RULES, TESTS, WritePack
+
+
+def test_a_sound_pack_loads(write_pack: WritePack) -> None:
+    rules = load_pack(write_pack())
+    assert [signature.name for signature in rules.signatures] == ["host-dead"]
+    assert rules.own == {"signature:host-dead", "policy:tell"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "place", "code"),
+    [
+        pytest.param("a: [", "rules.yaml:1:5", "yaml", id="no YAML"),
+        pytest.param(
+            RULES.replace("within: 5s", "within: 5", 1),
+            "rules.yaml:6:45",
+            "bad-value",
+            id="a number without its unit",
+        ),
+        pytest.param(
+            RULES.replace("root: host", "rout: host"), "rules.yaml:3:1", "unknown-key", id="a typo"
+        ),
+        pytest.param(
+            RULES.replace("root: host", "root: hots"),
+            "rules.yaml:3:7",
+            "unknown-kind",
+            id="a kind that is none",
+        ),
+        pytest.param(
+            RULES.replace("prior: 1e-3", "prior: 1.5"),
+            "rules.yaml:4:8",
+            "bad-value",
+            id="a prior over one",
+        ),
+        pytest.param(
+            RULES.replace("at: vm,", "at: vm..app,"),
+            "rules.yaml:7:23",
+            "bad-value",
+            id="a path that is none",
+        ),
+        pytest.param(
+            RULES.replace("see: v.lost", "see: v.gone"),
+            "rules.yaml:7:5",
+            "unknown-symptom",
+            id="a symptom that nobody emits",
+        ),
+        pytest.param(
+            RULES.replace("cause: host-dead", "cause: host-gone"),
+            "rules.yaml:11:8",
+            "unknown-signature",
+            id="a policy for nothing",
+        ),
+        pytest.param(
+            RULES + "---\n" + RULES, "rules.yaml:15:7", "duplicate-name", id="a name given twice"
+        ),
+        pytest.param(
+            RULES.replace("root: host", "root: ${kind}"),
+            "rules.yaml:3:7",
+            "unknown-variable",
+            id="a variable without a value",
+        ),
+        pytest.param("kind: sigature\n", "rules.yaml:1:1", "unknown-document", id="no document"),
+    ],
+)
+def test_every_fault_has_its_place_and_code(
+    write_pack: WritePack, rules: str, place: str, code: str
+) -> None:
+    with pytest.raises(RuleFaults) as refused:
+        load_pack(write_pack(rules=rules))
+    found = [(f"{f.file}:{f.line}:{f.column}", f.code) for f in refused.value.faults]
+    assert (f"small/{place}", code) in found
+
+
+def test_all_faults_are_told_at_once_and_none_follows_from_another(write_pack: WritePack) -> None:
+    rules = RULES.replace("prior: 1e-3", "prior: 2").replace("notify", "notfiy")
+    tests = TESTS.replace("root: host:h1", "rooot: host:h1")
+    with pytest.raises(RuleFaults) as refused:
+        load_pack(write_pack(rules=rules, tests=tests))
+    assert [(fault.file, fault.line) for fault in refused.value.faults] == [
+        ("small/rules.yaml", 4),
+        ("small/rules.yaml", 12),
+        ("small/tests.yaml", 9),
+        ("small/tests.yaml", 17),
+    ]
+
+
+def test_tests_of_a_base_pack_are_its_own(write_pack: WritePack) -> None:
+    base = write_pack()
+    above = base.parent / "above"
+    above.mkdir()
+    text = "name: above\nversion: 1.0.0\nextends: [../small]\n"
+    (above / "pack.yaml").write_text(text, encoding="utf-8")
+    rules = load_pack(above)
+    assert rules.tests == ()
+    assert rules.own == frozenset()
+    assert rules.signatures
