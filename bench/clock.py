@@ -8,7 +8,6 @@ says more than the seconds of a machine nobody knows.
 import gc
 import json
 import time
-import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -57,17 +56,6 @@ def parse_all(lines: Sequence[bytes]) -> None:
     """Parse every line and keep nothing."""
     for line in lines:
         json.loads(line)
-
-
-def peak_megabytes(run: Callable[[], object]) -> float:
-    """Return the most memory that Python objects of a run held at once; runs it once."""
-    gc.collect()
-    tracemalloc.start()
-    try:
-        run()
-        return round(tracemalloc.get_traced_memory()[1] / 1e6, 1)
-    finally:
-        tracemalloc.stop()
 
 
 def milliseconds(spent_s: Sequence[float], share: float) -> float:

@@ -174,10 +174,9 @@ def test_an_archive_that_is_none_is_told(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["gz", "zst", ""])
 def test_an_archive_is_read_like_a_plain_file(tmp_path: Path, suffix: str) -> None:
-    pack = {"gz": gzip.compress, "zst": zstandard.compress, "": bytes}[suffix]
-    path = folder(
-        tmp_path, pack(f"{GOOD}\n{LAST}\n".encode()), f"events.jsonl.{suffix}".rstrip(".")
-    )
+    plain = f"{GOOD}\n{LAST}\n".encode()
+    packed = {"gz": gzip.compress(plain), "zst": zstandard.compress(plain), "": plain}[suffix]
+    path = folder(tmp_path, packed, f"events.jsonl.{suffix}".rstrip("."))
     told, dead = replayed(path)
     assert (dead, set(roots(told))) == ([], {APP, "nic:r0h1/a"})
 

@@ -268,11 +268,11 @@ RACK: list[Row] = [
 ]
 
 
+RACK_FAULT = signature(
+    "rack-fault", "rack", *((name, f"host{at}", 0.9) for name, at in SHOWN), prior=1e-5
+)
 RACK_RULES = rule_set(
-    [
-        signature("rack-fault", "rack", *((name, f"host{at}", 0.95) for name, at in SHOWN)),
-        *[one for one in SIGNATURES if one.name not in ("rack-fault", "pool-fault")],
-    ]
+    [RACK_FAULT, *[one for one in SIGNATURES if one.name not in ("rack-fault", "pool-fault")]]
 )
 
 

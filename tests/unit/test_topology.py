@@ -77,6 +77,8 @@ def test_a_diamond_is_no_cycle() -> None:
     topology, report = build([], [("a:4", "x", "a:2"), ("a:4", "x", "a:3"), ("a:3", "x", "a:1")])
     assert topology.add_edge("a:2", "x", "a:1")
     assert topology.add_edge("a:5", "x", "a:4")
+    assert topology.add_edge("a:7", "x", "a:6")
+    assert topology.add_edge("a:6", "x", "a:5")
     assert not topology.add_edge("a:1", "x", "a:5")
     assert report.cut_edges == []
 
