@@ -46,8 +46,10 @@ class Domain:
         for key, sighting in sorted(self.state.sightings.items(), key=lambda item: item[0]):
             self.standing.add(key, self.codebook.causes(*key))
             self.standing.own(key, None, sighting.incident)
-        for incident_id in sorted(self.state.incidents.keys() - self.standing.evidence.keys()):
-            self.state.wake(self.state.live_us, "close", incident_id)
+        for incident_id, incident in sorted(self.state.incidents.items(), key=lambda one: one[0]):
+            self.standing.name(incident_id, None, incident.fault[1])
+            if incident_id not in self.standing.evidence:
+                self.check_end(incident_id, self.state.live_us)
 
     def _forget_unknown(self) -> None:
         state, symptoms = self.state, self.rules.symptoms
@@ -94,11 +96,18 @@ class Domain:
         self.standing.own(key, before, incident_id)
         sighting.incident = incident_id
         if before is not None and before not in self.standing.evidence:
-            self.state.wake(self.state.live_us, "close", before)
+            self.check_end(before, self.state.live_us)
         if incident_id is None:
             self.state.wake(self.ends_us(sighting), "expire", *key)
         else:
-            self.state.wake(self.ends_us(sighting), "close", incident_id)
+            self.check_end(incident_id, self.ends_us(sighting))
+
+    def check_end(self, incident_id: str, at_us: int) -> None:
+        """See to it that an incident is checked for its end at a live time, or before."""
+        incident = self.state.incidents.get(incident_id)
+        if incident is not None and (incident.check_us is None or at_us < incident.check_us):
+            incident.check_us = at_us
+            self.state.wake(at_us, "close", incident_id)
 
     def ends_us(self, sighting: Sighting) -> int:
         """Return when a symptom is forgotten unless it is seen again, live time."""

@@ -25,8 +25,9 @@ def look(domain: Domain) -> None:
     """Explain every component that has changed."""
     state = domain.state
     present = Look(domain.codebook, state.sightings, state.live_us, domain.standing.candidates)
-    while state.dirty:
-        start = min(state.dirty)
+    for start in sorted(state.dirty):
+        if start not in state.dirty:
+            continue  # explained together with one before
         symptoms, candidates = inference.component(present, [start], domain.standing.support)
         state.dirty.discard(start)
         state.dirty.difference_update(symptoms)
@@ -176,6 +177,7 @@ def _open(domain: Domain, present: Look, verdict: Verdict) -> None:
         update=-1,
     )
     state.incidents[incident.incident_id] = incident
+    domain.standing.name(incident.incident_id, None, entity)
     state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
     for key in sorted(verdict.candidate.explains):
         domain.own(key, incident.incident_id)
@@ -214,6 +216,7 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     incident.onset_us = min(incident.onset_us, verdict.candidate.onset_us)
     _look_when_final(domain, incident, verdict)
     if entity != root_before:
+        domain.standing.name(incident.incident_id, root_before, entity)
         incident.revises = [*incident.revises[1 - REVISES_MAX :], root_before]
         incident.since_us = state.live_us
     if incident.update < 0 or _standing(incident) != before:
@@ -236,11 +239,15 @@ def _look_when_final(domain: Domain, incident: IncidentState, verdict: Verdict) 
 
 def _assign(domain: Domain, explanation: Explanation) -> None:
     """Give each explained symptom to the incident of the cause that explains it."""
-    incidents = sorted(domain.state.incidents.values(), key=lambda i: (i.onset_us, i.incident_id))
-    by_entity = {incident.fault[1]: incident for incident in incidents}
+    of_root: dict[str, IncidentState | None] = {}
     for key in explanation.symptoms:
         fault = explanation.owner.get(key)
-        incident = by_entity.get(fault[1]) if fault else None
+        if fault is None:
+            continue
+        if fault[1] not in of_root:
+            named = [domain.state.incidents[i] for i in domain.standing.naming(fault[1])]
+            of_root[fault[1]] = max(named, key=lambda i: i.onset_us, default=None)
+        incident = of_root[fault[1]]
         if incident is not None:
             domain.own(key, incident.incident_id)
 
@@ -261,13 +268,16 @@ def _merge(domain: Domain, incident: IncidentState, roots: list[str]) -> None:
 def close_if_quiet(domain: Domain, incident_id: str) -> None:
     """End an incident when none of its symptoms stands or may still come back."""
     incident = domain.state.incidents.get(incident_id)
-    if incident is None:
+    if incident is None or incident.check_us is None:
         return
+    if incident.check_us > domain.state.live_us:
+        return
+    incident.check_us = None
     keys = domain.standing.held_by(incident_id)
     ends = [domain.ends_us(domain.state.sightings[key]) for key in keys]
     due_us = max(ends, default=0)
     if due_us > domain.state.live_us:
-        domain.state.wake(due_us, "close", incident_id)
+        domain.check_end(incident_id, due_us)
         return
     for key in keys:
         domain.drop(key)
@@ -280,4 +290,5 @@ def _end(domain: Domain, incident: IncidentState) -> None:
     incident.update += 1
     incident.updated_us = state.live_us
     domain.out.append(report.ended(incident, state, domain.rules))
+    domain.standing.name(incident.incident_id, incident.fault[1], None)
     del state.incidents[incident.incident_id]

@@ -124,7 +124,7 @@ def _anew(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> 
     sighting.source, sighting.at_us = _source(event), _at_us(event)
     sighting.witnesses.clear()
     if sighting.incident is not None:
-        domain.state.wake(domain.state.live_us, "close", sighting.incident)
+        domain.check_end(sighting.incident, domain.state.live_us)
         domain.own(key, None)
     domain.mark(key)
 
@@ -148,7 +148,7 @@ def clear(domain: Domain, key: SymptomKey, event: Event | None = None) -> None:
 def _end(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event | None) -> None:
     sighting.cleared_us = domain.state.live_us
     if sighting.incident:
-        domain.state.wake(domain.ends_us(sighting), "close", sighting.incident)
+        domain.check_end(sighting.incident, domain.ends_us(sighting))
     else:
         domain.state.wake(domain.ends_us(sighting), "expire", *key)
     if event is not None:

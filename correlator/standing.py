@@ -5,10 +5,13 @@ that raises, clears or explains a symptom. Keeps: it holds exactly the keys of t
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from correlator.codebook import Cause, Fault
 from correlator.inference import Candidate
 from correlator.state import SymptomKey
+
+T = TypeVar("T")
 
 
 class Standing:
@@ -21,6 +24,8 @@ class Standing:
         """incident id → the symptoms it holds."""
         self.at: dict[str, set[SymptomKey]] = {}
         """entity → the symptoms on it."""
+        self._roots: dict[str, set[str]] = {}
+        """entity → the open incidents that name it as their cause."""
         self.candidates: dict[Fault, Candidate] = {}
         """fault → how its symptoms weighed at the last look since which none of them changed."""
         self._faults: dict[SymptomKey, tuple[Fault, ...]] = {}
@@ -48,6 +53,17 @@ class Standing:
         if now is not None:
             self.evidence.setdefault(now, set()).add(key)
 
+    def name(self, incident_id: str, before: str | None, now: str | None) -> None:
+        """Know the cause that an incident names in place of another; None is no cause."""
+        if before is not None:
+            _discard(self._roots, before, incident_id)
+        if now is not None:
+            self._roots.setdefault(now, set()).add(incident_id)
+
+    def naming(self, entity: str) -> list[str]:
+        """Return the open incidents that name an entity as their cause, sorted."""
+        return sorted(self._roots.get(entity, ()))
+
     def held_by(self, incident_id: str) -> list[SymptomKey]:
         """Return the symptoms of an incident, sorted."""
         return sorted(self.evidence.get(incident_id, ()))
@@ -70,7 +86,7 @@ class Standing:
                 del self.support[fault]
 
 
-def _discard(table: dict[str, set[SymptomKey]], name: str, key: SymptomKey) -> None:
-    table[name].discard(key)
+def _discard(table: dict[str, set[T]], name: str, member: T) -> None:
+    table[name].discard(member)
     if not table[name]:
         del table[name]

@@ -76,6 +76,8 @@ class IncidentState:
     final_us: int = 0
     """When the last look that time alone asks for is due."""
     since_us: int = 0
+    check_us: int | None = None
+    """When it is next checked whether it has ended."""
     confidence: float = 0.0
     margin: float = 0.0
     ranking: list[tuple[str, str, float]] = field(default_factory=list)
