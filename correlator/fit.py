@@ -32,9 +32,9 @@ from schemas.inputs import Event
 
 P_MAX = 0.98
 """No estimate is nearer to certainty: a few hundred labels cannot show more."""
-SEEN_MIN = 2
+SEEN_MIN = 3
 """Sightings a newly proposed cell needs."""
-LIFT_MIN = 2.0
+LIFT_MIN = 4.0
 """How much likelier than by chance a newly proposed cell must be."""
 DEPTH = 4
 """Longest typed path that is proposed."""
