@@ -31,8 +31,8 @@ RELATION_STRENGTH = (
 SILENT_RELATIONS = frozenset({"observed_by", "same_domain", "standby_of"})
 """Relations along which no failure travels."""
 
-CUTS_MAX = 10_000
-"""Cycles mended one by one; a graph with more is no dependency graph."""
+CUTS_MAX = 500
+"""Cycles of three and more mended one by one; a graph with more is no dependency graph."""
 
 Edge = tuple[str, str, str]
 """(dependant, relation, dependency)."""
@@ -343,15 +343,21 @@ def _cuts(edges: list[Edge], silent: frozenset[str]) -> list[Edge]:
 
 def _cut_part(part: "nx.DiGraph[str]", relations: dict[tuple[str, str], list[Edge]]) -> list[Edge]:
     cuts: list[Edge] = []
+
+    def cut(cycle: list[tuple[str, str]]) -> None:
+        weakest = max(cycle, key=lambda pair: max(_weakness(edge) for edge in relations[pair]))
+        part.remove_edge(*weakest)
+        cuts.extend(relations[weakest])
+
+    # Both directions of a cable, as some inventories list them: many, and each found at once.
+    for a, b in sorted((a, b) for a, b in part.edges if a < b and part.has_edge(b, a)):
+        cut([(a, b), (b, a)])
     for _ in range(CUTS_MAX):
         try:
             cycle = nx.find_cycle(part)
         except nx.NetworkXNoCycle:
             return cuts
-        pairs = [(step[0], step[1]) for step in cycle]
-        weakest = max(pairs, key=lambda pair: max(_weakness(e) for e in relations[pair]))
-        part.remove_edge(*weakest)
-        cuts.extend(relations[weakest])
+        cut([(step[0], step[1]) for step in cycle])
     for dependant, dependency in sorted(part.edges):
         if dependant >= dependency:
             cuts.extend(relations[dependant, dependency])

@@ -309,3 +309,10 @@ def test_only_suspected_causes_destroy_nothing() -> None:
     outputs = stepped(live(rules=rules, edges=cloud(hosts=2)), ticking(DOWN[:1], 6.0))
     assert actions(outputs) == []
     assert "only_suspected" in reasons(outputs)
+
+
+def test_a_plan_for_an_incident_that_has_ended_meanwhile_is_over() -> None:
+    clears: list[Row] = [(0.6, given.model_copy(update={"state": "cleared"})) for _, given in DOWN]
+    outputs = stepped(live(rules=rule_set(settle="100ms")), ticking([*DOWN, *clears], 3.0))
+    assert actions(outputs) == []
+    assert "hold" in reasons(outputs)
