@@ -17,6 +17,8 @@ LOOK_AGES_S = (0.25, 0.5, 1.0, 1.5, 3.0, 4.0, 6.0, 8.0, 11.5, 14.0, 16.0, 18.0)
 """Ages at which a fault that waits is looked at again: the prototype's steps."""
 ROOTS_MAX = 10_000
 """Openings remembered for the guards that count them."""
+TOLD_RANKS = 3
+"""A change among so many first causes is worth an update."""
 REVISES_MAX = 10
 """Causes an incident remembers to have named before."""
 
@@ -197,7 +199,7 @@ class _Standing:
 
 
 def _standing(incident: IncidentState) -> _Standing:
-    return _Standing(incident.fault, incident.state, [row[1] for row in incident.ranking])
+    return _Standing(incident.fault, incident.state, [row[1] for row in incident.ranking[:TOLD_RANKS]])
 
 
 def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Verdict) -> None:

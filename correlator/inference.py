@@ -242,8 +242,6 @@ class Look:
         chances = candidate.support.values()
         odds = map(truediv, chances, map(q.__getitem__, candidate.support))
         total = sum(map(math.log, map(sub, map(add, odds, repeat(1.0)), chances)))
-        if total > self.knobs.source_cap:
-            total = self._capped(candidate, q)
         return total + self._optional_worth(candidate, q)
 
     def _optional_worth(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
@@ -255,10 +253,14 @@ class Look:
                 return cap
         return total
 
-    def _capped(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
-        """Return the support with each source counted up to the cap: one liar condemns nobody."""
+    def _witnessed(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return the support with each source counted up to the cap.
+
+        It bounds the confidence, not the choice: one liar condemns nobody, but what one collector
+        says of many entities still has one cause.
+        """
         by_source: dict[str, float] = {}
-        for key, p in candidate.support.items():
+        for key, p in (*candidate.support.items(), *candidate.optional.items()):
             source = self.sightings[key].source
             by_source[source] = by_source.get(source, 0.0) + math.log(p / q[key] + 1.0 - p)
         return sum(min(by_source[source], self.knobs.source_cap) for source in sorted(by_source))
@@ -375,7 +377,8 @@ class Look:
         others = [(weighed.candidates[i].fault, score) for score, i in scored[:RANKS_MAX]]
         ranking = [(own.fault, own.gain), *others]
         margin = total - best_total
-        return Verdict(own, margin, _sigmoid(margin), ranking, []), best, best_total
+        confidence = _sigmoid(min(margin, self._witnessed(own, q)))
+        return Verdict(own, margin, confidence, ranking, []), best, best_total
 
     def _rivals(
         self, weighed: Weighed, own: Candidate, rest: list[int], q: dict[SymptomKey, float]

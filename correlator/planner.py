@@ -90,10 +90,6 @@ def _refusals(domain: Domain, incident: IncidentState, policy: Policy) -> Iterat
     if incident.confidence < policy.confidence_min:
         text = f"{root}: confidence {incident.confidence:.3f} is below {policy.confidence_min}"
         yield "wait", "confidence_below_policy", text
-    hold_us = round(policy.hold * 1e6)
-    if state.live_us - incident.since_us < hold_us:
-        state.wake(incident.since_us + hold_us, "plan", incident.incident_id)
-        yield "wait", "hold", f"{root} must stay the best explanation for {policy.hold:g} s"
     if root in state.sessions:
         yield "refuse", "maintenance", f"{root} is under maintenance by {state.sessions[root].by}"
     for text in policy.guard.only_if:
@@ -146,6 +142,7 @@ def _step_refusals(
         yield "wait", "needs_proof", f"{step.verb} waits for {step.body.needs} ({found})"
     if step.verb in DESTRUCTIVE_VERBS:
         yield from _dangers(domain, incident, step.verb)
+        yield from _too_young(domain, incident, step)
 
 
 def _dangers(domain: Domain, incident: IncidentState, verb: str) -> Iterator[Refusal]:
@@ -161,6 +158,16 @@ def _dangers(domain: Domain, incident: IncidentState, verb: str) -> Iterator[Ref
     sources = {name for one in held if one.cleared_us is None for name in one.witnesses}
     if len(sources) < SOURCES_MIN:
         yield "wait", "one_witness", f"{verb} needs {SOURCES_MIN} sources, there is {len(sources)}"
+
+
+def _too_young(domain: Domain, incident: IncidentState, step: PlannedStep) -> Iterator[Refusal]:
+    """Harmless steps never wait for what only destructive ones need."""
+    state = domain.state
+    hold_us = round(step.policy.hold * 1e6)
+    if state.live_us - incident.since_us < hold_us:
+        state.wake(incident.since_us + hold_us, "plan", incident.incident_id)
+        root = incident.fault[1]
+        yield "wait", "hold", f"{root} must stay the best explanation for {step.policy.hold:g} s"
 
 
 # ---- actions -------------------------------------------------------------------------------

@@ -101,7 +101,8 @@ def _missing(look: Look, verdict: Verdict) -> Iterator[Evidence]:
     for index, cell in enumerate(look.rules.signatures[fault[0]].cells):
         if cell.optional:
             continue
-        seen = [key[1] for key in verdict.candidate.support if key[0] in cell.symptoms]
+        shown = (*verdict.candidate.support, *verdict.candidate.late)
+        seen = [key[1] for key in shown if key[0] in cell.symptoms]
         expected = sum(total for (at, _), total in column.totals.items() if at == index)
         absent = look.codebook.missing(fault, index, seen, expected)
         if absent:

@@ -58,7 +58,7 @@ class Knobs(Strict):
     optional_cap: float = Field(
         5.0, ge=0.0, description="nats that all optional symptoms of a cause may add together"
     )
-    source_cap: float = Field(12.0, gt=0.0, description="nats one source may add to a cause")
+    source_cap: float = Field(12.0, gt=0.0, description="nats of confidence one source may give a cause")
     resighting: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.1, description="factor on `spurious` when a symptom is seen again"
     )
@@ -225,7 +225,9 @@ class Policy(Strict):
     text: str = Field("", description="for readers")
     cause: Names = Field(description="signatures, or *")
     confidence: str = Field(">= 0.9", pattern=r"^>= ?0?\.\d+$", description="e.g. >= 0.99")
-    hold: Duration = Field("0s", validate_default=True, description="best explanation this long")
+    hold: Duration = Field(
+        "0s", validate_default=True, description="best explanation this long before what destroys"
+    )
     guard: Guard = Field(default_factory=Guard)
     do: list[dict[Verb, Step | None]] = Field(min_length=1)
 

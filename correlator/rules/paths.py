@@ -1,6 +1,6 @@
 """Typed paths: kinds joined by dots, walked to dependants; ``^kind`` walks to dependencies.
 
-``~kind`` walks either way, to what is near; it does not step out of a hub.
+``~kind`` walks either way, to what is near; not into or out of a hub.
 
 A walk never returns to a node it has been on, and never passes *through* a redundancy group
 unless every member of the group has been walked: a group fails only when all its members do.
@@ -16,7 +16,7 @@ _STEP = re.compile(r"^([\^~]?)(\*|[A-Za-z_][A-Za-z0-9_]*)(?:\(([A-Za-z_][A-Za-z0
 DEPTH_MAX = 8
 """Steps a path may have: each one multiplies the cost of a change of topology."""
 NEAR_MAX = 32
-"""A `~` step leaves no entity with more neighbours: through a hub everything would be near."""
+"""A `~` step neither leaves nor enters an entity with more: through a hub all would be near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def path_text(path: Path) -> str:
 def _neighbours(topology: Topology, node: str, step: Step) -> Iterable[str]:
     near: Iterable[str]
     if step.either:
-        near = (*topology.dependencies(node), *topology.down.get(node, ()))
-        near = near if len(near) <= NEAR_MAX else ()
+        around = (*topology.dependencies(node), *topology.down.get(node, ()))
+        near = [] if _is_hub(topology, node) else [n for n in around if not _is_hub(topology, n)]
     else:
         near = topology.dependencies(node) if step.up else topology.down.get(node, ())
     if step.kind != "*":
@@ -77,6 +77,10 @@ def _neighbours(topology: Topology, node: str, step: Step) -> Iterable[str]:
     if step.relation is not None:
         near = [other for other in near if _joined(topology, node, other, step)]
     return near
+
+
+def _is_hub(topology: Topology, node: str) -> bool:
+    return len(topology.up[node]) + len(topology.down[node]) > NEAR_MAX
 
 
 def _joined(topology: Topology, node: str, other: str, step: Step) -> bool:

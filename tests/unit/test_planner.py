@@ -109,10 +109,10 @@ def test_a_result_of_no_known_action_is_counted() -> None:
     assert folding.state.counters["results_unknown"] == 1
 
 
-def test_the_cause_must_stay_the_best_explanation_for_the_hold() -> None:
+def test_what_destroys_waits_for_the_hold_and_what_is_harmless_does_not() -> None:
     folding = live()
     early = stepped(folding, ticking(DOWN, 0.9))
-    assert actions(early) == []
+    assert actions(early) == [("quarantine", HOST)]
     assert "hold" in reasons(early)
 
 
@@ -130,7 +130,7 @@ def test_maintenance_is_a_reason_not_to_act() -> None:
 def test_maintenance_that_begins_after_the_incident_stops_the_plan() -> None:
     start = (0.9, command("maintenance_start", HOST, by="op"))
     outputs = stepped(live(), ticking([*DOWN, start], 3.0))
-    assert actions(outputs) == []
+    assert actions(outputs) == [("quarantine", HOST)]
 
 
 def test_a_held_domain_does_nothing_destructive_until_it_is_released() -> None:
@@ -147,7 +147,7 @@ def test_nothing_destructive_leaves_in_a_stream_gap() -> None:
     folding = live()
     stepped(folding, ticking(DOWN, 0.9))
     gap = stepped(folding, [(60.0, Tick()), (60.1, Tick())])
-    assert actions(gap) == [("quarantine", HOST)]
+    assert actions(gap) == []
     assert "stream_gap" in reasons(gap)
     ticks: list[Row] = [(60 + n / 2, Tick()) for n in range(1, 6)]
     assert actions(stepped(folding, ticks)) == [("fence", HOST)]
@@ -314,5 +314,5 @@ def test_only_suspected_causes_destroy_nothing() -> None:
 def test_a_plan_for_an_incident_that_has_ended_meanwhile_is_over() -> None:
     clears: list[Row] = [(0.6, given.model_copy(update={"state": "cleared"})) for _, given in DOWN]
     outputs = stepped(live(rules=rule_set(settle="100ms")), ticking([*DOWN, *clears], 3.0))
-    assert actions(outputs) == []
+    assert actions(outputs) == [("quarantine", HOST)]
     assert "hold" in reasons(outputs)
