@@ -199,7 +199,9 @@ class _Standing:
 
 
 def _standing(incident: IncidentState) -> _Standing:
-    return _Standing(incident.fault, incident.state, [row[1] for row in incident.ranking[:TOLD_RANKS]])
+    return _Standing(
+        incident.fault, incident.state, [row[1] for row in incident.ranking[:TOLD_RANKS]]
+    )
 
 
 def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Verdict) -> None:
