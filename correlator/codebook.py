@@ -18,7 +18,9 @@ from schemas.base import kind_of
 Fault = tuple[int, str]
 """(index of the signature in the rule set, entity)."""
 Cause = tuple[Fault, int]
-"""A fault and the index of the cell through which it shows."""
+"""A fault and the index of the cell through which it may show."""
+Route = tuple[int, Path, int]
+"""(signature, steps back to its root, cell)."""
 
 NEIGHBOURHOOD_MAX = 20_000
 """Nodes an edit may touch before everything is worked out anew instead."""
@@ -68,8 +70,15 @@ class Codebook:
             for cell in signature.cells:
                 for symptom in cell.symptoms:
                     self._listing.setdefault(symptom, []).append((index, cell.path))
-        self._routes: dict[tuple[str, str], tuple[tuple[int, Path], ...]] = {}
-        """(symptom, kind it is seen on) → (signature, steps back to its root); on demand."""
+        self.largest_p: dict[tuple[int, str], float] = {}
+        """(signature, symptom) → the largest p of its cells."""
+        for index, signature in enumerate(rules.signatures):
+            for cell in signature.cells:
+                for symptom in cell.symptoms:
+                    known = self.largest_p.get((index, symptom), 0.0)
+                    self.largest_p[index, symptom] = max(known, cell.p)
+        self._routes: dict[tuple[str, str], tuple[Route, ...]] = {}
+        """(symptom, kind it is seen on) → ways back, the shortest first; on demand."""
         shown = [len(cell.path) for s in rules.signatures for cell in s.cells]
         claimed = [len(claim.path) for s in rules.signatures for claim in s.where]
         # An edit may make or unmake a root as far away as its `where` looks, and with the root
@@ -136,7 +145,11 @@ class Codebook:
         return None
 
     def causes(self, symptom: str, entity: str) -> tuple[Cause, ...]:
-        """Return every fault that shows a symptom on an entity, with its cell, sorted."""
+        """Return every fault that may show a symptom on an entity, with its cell, sorted.
+
+        It is found by walking back, which knows neither redundancy groups nor `where`: `cell_of`
+        has the last word, and is asked only of faults that are worth a column.
+        """
         known = self._causes.get(entity)
         if known is None:
             if len(self._causes) >= COLUMNS_MAX:
@@ -148,24 +161,23 @@ class Codebook:
 
     def _find_causes(self, symptom: str, entity: str) -> tuple[Cause, ...]:
         found: dict[Fault, int] = {}
-        for index, back in self._routes_to(symptom, kind_of(entity)):
+        for index, back, cell in self._routes_to(symptom, kind_of(entity)):
             for root in starts(self.topology, entity, back):
-                fault = (index, root)
-                if fault not in found:
-                    cell = self.cell_of(fault, symptom, entity)
-                    if cell is not None:
-                        found[fault] = cell
+                found.setdefault((index, root), cell)
         return tuple(sorted(found.items()))
 
-    def _routes_to(self, symptom: str, kind: str) -> tuple[tuple[int, Path], ...]:
+    def _routes_to(self, symptom: str, kind: str) -> tuple[Route, ...]:
         known = self._routes.get((symptom, kind))
         if known is None:
             routes = []
             for index, path in self._listing.get(symptom, ()):
                 root_kind = self.rules.signatures[index].root
                 if (path[-1].kind if path else root_kind) in ("*", kind):
-                    routes.append((index, backwards(path, root_kind)))
-            known = self._routes[symptom, kind] = tuple(dict.fromkeys(routes))
+                    layout = self._layouts[index]
+                    cell = layout.cell_at[layout.paths.index(path), symptom]
+                    routes.append((index, backwards(path, root_kind), cell))
+            known = tuple(sorted(dict.fromkeys(routes), key=lambda route: len(route[1])))
+            self._routes[symptom, kind] = known
         return known
 
     def missing(self, fault: Fault, cell: int, seen: Iterable[str], bound: int) -> list[str]:

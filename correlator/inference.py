@@ -52,6 +52,12 @@ class Candidate:
     """symptom outside the window of this onset → p: explained, but no support."""
     missing: list[tuple[CellSpec, int, bool]] = field(default_factory=list)
     """(cell, entities on which it is expected and not seen, whether it is seen on none)."""
+    shows: dict[SymptomKey, float] = field(default_factory=dict)
+    """all of the above together: what it explains."""
+    weighed_us: int = -1
+    """age at which `base` was worked out."""
+    final_us: int = 0
+    """age from which its silence has said all, so that `base` no longer changes."""
     alone: float = 0.0
     """nats its symptoms are worth where nothing else explains them."""
     gain: float = 0.0
@@ -99,7 +105,8 @@ class Weighed:
 class Look:
     """One look at a component; holds what its functions share.
 
-    `kept` outlives the look: candidates as they stood when a symptom of theirs last changed.
+    `kept` outlives the look: candidates as they stood when a symptom of theirs last changed, None
+    for faults that cannot be.
     """
 
     def __init__(
@@ -107,7 +114,7 @@ class Look:
         codebook: Codebook,
         sightings: dict[SymptomKey, Sighting],
         now_us: int,
-        kept: dict[Fault, Candidate] | None = None,
+        kept: dict[Fault, Candidate | None] | None = None,
     ) -> None:
         self.codebook = codebook
         self.rules: RuleSet = codebook.rules
@@ -130,20 +137,35 @@ class Look:
         """Return a fault's present standing, or None where it cannot be."""
         if not support or self._refuted(fault):
             return None
-        candidate = self.kept.get(fault) or self._gathered(fault, support)
-        if candidate is None:
+        if fault not in self.kept:
+            hopeless = self._at_most(fault, support) <= self.least
+            self.kept[fault] = None if hopeless else self._gathered(fault, support)
+        candidate = self.kept[fault]
+        if candidate is None or candidate.alone + self._priors[fault[0]] <= self.least:
             return None
-        self.kept[fault] = candidate
-        if candidate.alone + self._prior(fault) <= self.least:
-            return None
-        candidate.base = self._base(candidate)
+        age_us = max(0, self.now_us - candidate.onset_us)
+        if candidate.weighed_us < candidate.final_us:
+            candidate.base = self._base(candidate, age_us)
+            candidate.weighed_us = age_us
         candidate.gain = candidate.base + candidate.alone
         return candidate
 
-    def _gathered(self, fault: Fault, support: dict[SymptomKey, int]) -> Candidate | None:
+    def _at_most(self, fault: Fault, support: dict[SymptomKey, int]) -> float:
+        """Return what a fault could gain if all that may be its symptoms were, and none missing."""
+        total = self._priors[fault[0]]
+        for symptom, entity in support:
+            p = self.codebook.largest_p[fault[0], symptom]
+            total += math.log(p / self.leak((symptom, entity)) + 1.0 - p)
+        return total
+
+    def _gathered(self, fault: Fault, possible: dict[SymptomKey, int]) -> Candidate | None:
         """Return what of a fault depends on its symptoms alone and not on the time of the look."""
         column = self.codebook.column(fault)
         if column is None:
+            return None
+        exact = ((key, self.codebook.cell_of(fault, *key)) for key in sorted(possible))
+        support = {key: cell for key, cell in exact if cell is not None}
+        if not support:
             return None
         cells = self.rules.signatures[fault[0]].cells
         onset_us = self._onset(support, cells)
@@ -151,7 +173,7 @@ class Look:
         optional: dict[SymptomKey, float] = {}
         late: dict[SymptomKey, float] = {}
         shown: dict[tuple[int, str], set[str]] = {}
-        for key, index in sorted(support.items()):
+        for key, index in support.items():
             cell = cells[index]
             first_us = self.sightings[key].first_us
             if not onset_us <= first_us <= onset_us + cell.within_us + self._lateness_us:
@@ -169,6 +191,9 @@ class Look:
         candidate = Candidate(
             fault, onset_us, 0.0, len(column.reach), timely, optional, late, missing
         )
+        candidate.shows = {**late, **optional, **timely}
+        silent_us = max((cell.within_us for cell, _, _ in missing), default=0)
+        candidate.final_us = silent_us + self._lateness_us
         candidate.alone = self._worth(candidate, {k: self.leak(k) for k in candidate.explains})
         return candidate
 
@@ -200,22 +225,17 @@ class Look:
         leak = self.leak(key)
         return math.log((1.0 - (1.0 - leak) * (1.0 - p)) / leak)
 
-    def _base(self, candidate: Candidate) -> float:
+    def _base(self, candidate: Candidate, age_us: int) -> float:
         """Return log prior odds plus what every expected and unseen symptom costs by now.
 
         A cell of which nothing is seen on any entity of a kind costs no more than the cap: its
         collector may be deaf, or what would have spoken may be dead itself.
         """
-        age_us = max(0, self.now_us - candidate.onset_us)
-        score = self._prior(candidate.fault)
+        score = self._priors[candidate.fault[0]]
         for cell, count, is_silent in candidate.missing:
             cost = count * math.log1p(-cell.p * self._arrived(age_us, cell.within_us))
             score += max(cost, self.knobs.absence_cap) if is_silent else cost
         return score
-
-    def _prior(self, fault: Fault) -> float:
-        """Return the log odds of a fault before anything is seen; silence only lowers them."""
-        return self._priors[fault[0]]
 
     def _arrived(self, age_us: int, within_us: int) -> float:
         """Return the share of symptoms that have come by this age: the arrival CDF."""
@@ -309,15 +329,19 @@ class Look:
     def search(self, weighed: Weighed) -> tuple[list[int], float]:
         """Return the best of the greedy explanations that begin with each of the likeliest."""
         everything = range(len(weighed.candidates))
-        likeliest = sorted(everything, key=lambda i: (-weighed.candidates[i].gain, i))
-        runs = [self.greedy(weighed, everything, seed) for seed in likeliest[:SEEDS_MAX]]
+        seeds: dict[str, int] = {}
+        for i in sorted(everything, key=lambda i: (-weighed.candidates[i].gain, i)):
+            seeds.setdefault(weighed.candidates[i].fault[1], i)
+            if len(seeds) == SEEDS_MAX:
+                break
+        runs = [self.greedy(weighed, everything, seed) for seed in seeds.values()]
         return max(runs, key=lambda run: run[1], default=([], 0.0))
 
     def _explain(self, chosen: Candidate, q: dict[SymptomKey, float]) -> None:
-        for keys in (chosen.support, chosen.optional, chosen.late):
-            for key, p in keys.items():
-                if key in q:
-                    q[key] = min(Q_MAX, 1.0 - (1.0 - q[key]) * (1.0 - p))
+        for key, p in chosen.shows.items():
+            if key in q:
+                explained = 1.0 - (1.0 - q[key]) * (1.0 - p)
+                q[key] = explained if explained < Q_MAX else Q_MAX
 
     def explain(self, symptoms: list[SymptomKey], candidates: list[Candidate]) -> Explanation:
         """Return the best set of faults for a component, each with margin and runner-ups."""
@@ -386,9 +410,11 @@ class Look:
         """Return the likeliest fault of each of the entities that could replace a chosen one."""
         kept = {weighed.candidates[i].fault[1] for i in rest} | {own.fault[1]}
         best: dict[str, tuple[float, int]] = {}
-        near = sorted({i for key in own.explains for i in weighed.showing[key]})
-        for i in near:
+        near = {i for key in own.explains for i in weighed.showing[key]}
+        for i in sorted(near, key=lambda i: (-weighed.candidates[i].gain, i)):
             candidate = weighed.candidates[i]
+            if len(best) >= RIVALS_MAX and -candidate.gain > max(best.values())[0]:
+                break  # A gain only shrinks as symptoms get explained: none of the rest can rank.
             entity = candidate.fault[1]
             if entity in kept:
                 continue
@@ -427,8 +453,7 @@ def component(
             if candidate.gain <= look.least:
                 continue
             candidates[fault] = candidate
-            shown = (*candidate.support, *candidate.optional, *candidate.late)
-            joined = sorted(near for near in shown if near not in symptoms)
+            joined = sorted(near for near in candidate.shows if near not in symptoms)
             symptoms.update(joined)
             waiting.extend(joined)
     viable = sorted(filter(None, candidates.values()), key=lambda c: (-c.gain, c.fault))

@@ -14,6 +14,14 @@ from schemas.base import to_microseconds
 from schemas.inputs import Event
 
 
+EXPECTED_P = 0.5
+"""A cell at least this sure makes its symptom no news to an incident that names the fault."""
+SURE = 0.999
+"""Confidence above which no policy waits for more."""
+CORROBORATED = 2
+"""The sighting that makes chance less likely."""
+
+
 def see(domain: Domain, spec: SymptomSpec, event: Event, *, spooled: bool) -> None:
     """Take in an event that speaks for a symptom; a rule that counts may ask for more of them."""
     state = domain.state
@@ -71,8 +79,35 @@ def _first(domain: Domain, key: SymptomKey, event: Event) -> Sighting:
         sighting.cleared_us, sighting.at_us = state.live_us, before.at_us
     domain.add(key, sighting)
     state.wake(domain.ends_us(sighting), "expire", *key)
-    domain.mark(key)
+    holder = _expected_by(domain, key)
+    if holder is None:
+        domain.mark(key)
+    else:
+        domain.own(key, holder)
     return sighting
+
+
+def _expected_by(domain: Domain, key: SymptomKey) -> str | None:
+    """Return the open incident whose cause was sure to show a symptom about now, if there is one.
+
+    What is expected asks for no look: in a storm nearly everything is. It weighs at the next one,
+    and each incident is looked at once more when silence has said all.
+    """
+    rules = domain.rules
+    for fault, _ in domain.codebook.causes(*key):
+        for incident_id in domain.standing.naming(fault[1]):
+            incident = domain.state.incidents[incident_id]
+            signature = rules.signatures[fault[0]]
+            if incident.fault[0] != signature.name or incident.confidence < SURE:
+                continue
+            index = domain.codebook.cell_of(fault, *key)
+            cell = signature.cells[index] if index is not None else None
+            if cell is None or cell.optional or cell.p < EXPECTED_P:
+                continue
+            latest_us = incident.onset_us + cell.within_us + domain.knob_us["lateness"]
+            if domain.state.live_us <= latest_us:
+                return incident_id
+    return None
 
 
 def _keep_id(sighting: Sighting, event: Event) -> None:
@@ -98,8 +133,8 @@ def _again(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) ->
     _date(sighting, event)
     sighting.last_us = state.live_us
     sighting.count += 1
-    if sighting.count == 2 and domain.rules.knobs.resighting < 1.0:  # noqa: PLR2004 - it corroborates
-        domain.mark(key)
+    if sighting.count == CORROBORATED and domain.rules.knobs.resighting < 1.0:
+        domain.mark(key) if sighting.incident is None else domain.standing.changed(key)
 
 
 def _is_over(domain: Domain, incident_id: str | None, gone_us: int) -> bool:

@@ -26,8 +26,8 @@ class Standing:
         """entity → the symptoms on it."""
         self._roots: dict[str, set[str]] = {}
         """entity → the open incidents that name it as their cause."""
-        self.candidates: dict[Fault, Candidate] = {}
-        """fault → how its symptoms weighed at the last look since which none of them changed."""
+        self.candidates: dict[Fault, Candidate | None] = {}
+        """fault → how its symptoms weighed when one last changed, None where it cannot be."""
         self._faults: dict[SymptomKey, tuple[Fault, ...]] = {}
 
     def add(self, key: SymptomKey, causes: tuple[Cause, ...]) -> None:
