@@ -6,7 +6,9 @@ of Flock (2023). Scores are natural logarithms (nats). Keeps: adding a symptom t
 faults explain never adds a fault; nothing depends on the order in which sightings came.
 """
 
+import bisect
 import heapq
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,6 +33,10 @@ IMPROVEMENTS_MAX = 16
 """Times a better explanation found while weighing rivals is taken up, per look."""
 RANKS_MAX = 4
 """Runner-ups told of each cause."""
+CROWD = 64
+"""Symptoms from which on a fault's onset is sought anew at each look."""
+ONSETS = 16
+"""Onsets tried for a crowd: quantiles of its first sightings."""
 Q_MAX = 0.999999
 """No symptom is ever explained so well that another cause could add nothing at all."""
 
@@ -54,6 +60,10 @@ class Candidate:
     """(cell, entities on which it is expected and not seen, whether it is seen on none)."""
     shows: dict[SymptomKey, float] = field(default_factory=dict)
     """all of the above together: what it explains."""
+    times: dict[int, list[int]] = field(default_factory=dict)
+    """of a crowd: cell → first sightings, sorted; the onset is then sought anew at each look."""
+    totals: dict[tuple[int, str], int] = field(default_factory=dict)
+    """of a crowd: (cell, kind) → entities addressed."""
     weighed_us: int = -1
     """age at which `base` was worked out."""
     final_us: int = 0
@@ -141,6 +151,10 @@ class Look:
             hopeless = self._at_most(fault, support) <= self.least
             self.kept[fault] = None if hopeless else self._gathered(fault, support)
         candidate = self.kept[fault]
+        if candidate is not None and candidate.times:
+            onset_us = self._likeliest_onset(candidate)
+            if onset_us != candidate.onset_us:
+                candidate = self.kept[fault] = self._gathered(fault, support, onset_us)
         if candidate is None or candidate.alone + self._priors[fault[0]] <= self.least:
             return None
         age_us = max(0, self.now_us - candidate.onset_us)
@@ -158,8 +172,10 @@ class Look:
             total += math.log(p / self.leak((symptom, entity)) + 1.0 - p)
         return total
 
-    def _gathered(self, fault: Fault, possible: dict[SymptomKey, int]) -> Candidate | None:
-        """Return what of a fault depends on its symptoms alone and not on the time of the look."""
+    def _gathered(
+        self, fault: Fault, possible: dict[SymptomKey, int], dated_us: int | None = None
+    ) -> Candidate | None:
+        """Return what of a fault depends on its symptoms and onset, not on the time of the look."""
         column = self.codebook.column(fault)
         if column is None:
             return None
@@ -168,7 +184,7 @@ class Look:
         if not support:
             return None
         cells = self.rules.signatures[fault[0]].cells
-        onset_us = self._onset(support, cells)
+        onset_us = self._onset(support, cells) if dated_us is None else dated_us
         timely: dict[SymptomKey, float] = {}
         optional: dict[SymptomKey, float] = {}
         late: dict[SymptomKey, float] = {}
@@ -192,6 +208,9 @@ class Look:
             fault, onset_us, 0.0, len(column.reach), timely, optional, late, missing
         )
         candidate.shows = {**late, **optional, **timely}
+        if len(support) >= CROWD:
+            candidate.times = self._times(support)
+            candidate.totals = column.totals
         silent_us = max((cell.within_us for cell, _, _ in missing), default=0)
         candidate.final_us = silent_us + self._lateness_us
         candidate.alone = self._worth(candidate, {k: self.leak(k) for k in candidate.explains})
@@ -220,6 +239,41 @@ class Look:
                 best_us, best = at_us, weight_now
             weight_now += -weight if ends else weight
         return best_us
+
+    def _times(self, support: dict[SymptomKey, int]) -> dict[int, list[int]]:
+        times: dict[int, list[int]] = {}
+        for key, cell in support.items():
+            times.setdefault(cell, []).append(self.sightings[key].first_us)
+        return {cell: sorted(listed) for cell, listed in times.items()}
+
+    def _likeliest_onset(self, candidate: Candidate) -> int:
+        """Return the onset that fits best what has come by now, and what has not.
+
+        Where very much is expected, some of it always stands for other reasons; an onset taken
+        from that would make all that is still to come count as missing.
+        """
+        every = sorted(itertools.chain.from_iterable(candidate.times.values()))
+        grid = {every[len(every) * step // ONSETS] for step in range(ONSETS)}
+        totals = [0] * len(self.rules.signatures[candidate.fault[0]].cells)
+        for (cell, _), total in candidate.totals.items():
+            totals[cell] += total
+        fits = {at_us: self._fit(candidate, totals, at_us) for at_us in grid}
+        return max(grid, key=lambda at_us: (fits[at_us], at_us))
+
+    def _fit(self, candidate: Candidate, totals: list[int], onset_us: int) -> float:
+        age_us = max(0, self.now_us - onset_us)
+        fit = 0.0
+        for index, cell in enumerate(self.rules.signatures[candidate.fault[0]].cells):
+            times = candidate.times.get(index, [])
+            until_us = onset_us + cell.within_us + self._lateness_us
+            seen = bisect.bisect_right(times, until_us) - bisect.bisect_left(times, onset_us)
+            leak = self.rules.symptoms[cell.symptoms[0]].spurious
+            fit += seen * math.log(cell.p / leak + 1.0 - cell.p)
+            if not cell.optional and totals[index] > seen:
+                silent = math.log1p(-cell.p * self._arrived(age_us, cell.within_us))
+                cost = (totals[index] - seen) * silent
+                fit += cost if seen else max(cost, self.knobs.absence_cap)
+        return fit
 
     def _weight(self, key: SymptomKey, p: float) -> float:
         leak = self.leak(key)

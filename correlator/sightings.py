@@ -13,7 +13,6 @@ from correlator.symptoms import enough
 from schemas.base import to_microseconds
 from schemas.inputs import Event
 
-
 EXPECTED_P = 0.5
 """A cell at least this sure makes its symptom no news to an incident that names the fault."""
 SURE = 0.999
