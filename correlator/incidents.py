@@ -169,8 +169,10 @@ def _open(domain: Domain, present: Look, verdict: Verdict) -> None:
     state = domain.state
     index, entity = verdict.candidate.fault
     name = domain.rules.signatures[index].name
+    state.count("incidents_opened")  # One step may open, revise and open again for one entity.
+    ordinal = state.counters["incidents_opened"]
     incident = IncidentState(
-        incident_id=digest(state.domain, state.offset, state.index, entity),
+        incident_id=digest(state.domain, state.offset, state.index, entity, ordinal),
         opened_us=state.live_us,
         onset_us=verdict.candidate.onset_us,
         fault=(name, entity),

@@ -21,7 +21,7 @@ from correlator.rules.ruleset import CellSpec, RuleSet
 from correlator.state import Sighting, SymptomKey
 from schemas.base import kind_of
 
-COMPONENT_MAX = 4096
+COMPONENT_MAX = 20_000
 """Symptoms looked at together; beyond it the oldest stand for all (30,000 equal alarms)."""
 CANDIDATES_MAX = 512
 """Faults weighed against each other in one look, the best on their own first."""
@@ -29,8 +29,12 @@ SEEDS_MAX = 6
 """Likeliest faults from which an explanation is begun; the best of them is kept."""
 RIVALS_MAX = 8
 """Entities weighed as a replacement of a chosen one."""
-IMPROVEMENTS_MAX = 16
-"""Times a better explanation found while weighing rivals is taken up, per look."""
+BETTER_MIN = 1e-6
+"""Nats below which two explanations are equal: sums in another order differ by less."""
+IMPROVEMENTS_MAX = 8
+"""Passes that may take up better explanations, and how many each may."""
+CLOSE_MAX = 128
+"""A chosen fault that explains more is granted while a smaller one is weighed."""
 RANKS_MAX = 4
 """Runner-ups told of each cause."""
 CROWD = 64
@@ -50,7 +54,7 @@ class Candidate:
     base: float
     footprint: int
     """entities on which it could show anything; of equals the smaller footprint is preferred"""
-    support: dict[SymptomKey, float]
+    support: dict[SymptomKey, float] = field(default_factory=dict)
     """timely symptom → p of its cell."""
     optional: dict[SymptomKey, float] = field(default_factory=dict)
     """timely symptom of an optional cell → p."""
@@ -64,6 +68,8 @@ class Candidate:
     """of a crowd: cell → first sightings, sorted; the onset is then sought anew at each look."""
     totals: dict[tuple[int, str], int] = field(default_factory=dict)
     """of a crowd: (cell, kind) → entities addressed."""
+    dated_us: int = -1
+    """time of the look that sought the onset of a crowd."""
     weighed_us: int = -1
     """age at which `base` was worked out."""
     final_us: int = 0
@@ -110,6 +116,8 @@ class Weighed:
     leaks: dict[SymptomKey, float]
     showing: dict[SymptomKey, list[int]]
     """symptom → the candidates that it is a timely symptom of, in order."""
+    assumed: bool = False
+    """some fault is taken for granted, and `leaks` hold what it explains."""
 
 
 class Look:
@@ -151,8 +159,9 @@ class Look:
             hopeless = self._at_most(fault, support) <= self.least
             self.kept[fault] = None if hopeless else self._gathered(fault, support)
         candidate = self.kept[fault]
-        if candidate is not None and candidate.times:
-            onset_us = self._likeliest_onset(candidate)
+        if candidate is not None and candidate.times and candidate.dated_us != self.now_us:
+            onset_us = self._likeliest_onset(fault, candidate.times, candidate.totals)
+            candidate.dated_us = self.now_us
             if onset_us != candidate.onset_us:
                 candidate = self.kept[fault] = self._gathered(fault, support, onset_us)
         if candidate is None or candidate.alone + self._priors[fault[0]] <= self.least:
@@ -183,38 +192,48 @@ class Look:
         support = {key: cell for key, cell in exact if cell is not None}
         if not support:
             return None
-        cells = self.rules.signatures[fault[0]].cells
-        onset_us = self._onset(support, cells) if dated_us is None else dated_us
-        timely: dict[SymptomKey, float] = {}
-        optional: dict[SymptomKey, float] = {}
-        late: dict[SymptomKey, float] = {}
-        shown: dict[tuple[int, str], set[str]] = {}
+        times = self._times(support) if len(support) >= CROWD else {}
+        if dated_us is not None:
+            onset_us = dated_us
+        elif times:
+            onset_us = self._likeliest_onset(fault, times, column.totals)
+        else:
+            onset_us = self._onset(support, self.rules.signatures[fault[0]].cells)
+        candidate = Candidate(fault, onset_us, 0.0, len(column.reach), times=times)
+        candidate.dated_us = self.now_us
+        self._sorted_out(candidate, support, column.totals)
+        return candidate
+
+    def _sorted_out(
+        self,
+        candidate: Candidate,
+        support: dict[SymptomKey, int],
+        totals: dict[tuple[int, str], int],
+    ) -> None:
+        """Fill in what is timely, optional, late and missing, given the onset."""
+        cells = self.rules.signatures[candidate.fault[0]].cells
+        shown: dict[tuple[int, str], int] = {}
         for key, index in support.items():
             cell = cells[index]
-            first_us = self.sightings[key].first_us
-            if not onset_us <= first_us <= onset_us + cell.within_us + self._lateness_us:
-                late[key] = cell.p
+            age_us = self.sightings[key].first_us - candidate.onset_us
+            if not 0 <= age_us <= cell.within_us + self._lateness_us:
+                candidate.late[key] = cell.p
             elif cell.optional:
-                optional[key] = cell.p
+                candidate.optional[key] = cell.p
             else:
-                timely[key] = cell.p
-                shown.setdefault((index, kind_of(key[1])), set()).add(key[1])
-        missing = [
-            (cells[place[0]], total - len(shown.get(place, ())), place not in shown)
-            for place, total in column.totals.items()
-            if total > len(shown.get(place, ())) and not cells[place[0]].optional
-        ]
-        candidate = Candidate(
-            fault, onset_us, 0.0, len(column.reach), timely, optional, late, missing
-        )
-        candidate.shows = {**late, **optional, **timely}
-        if len(support) >= CROWD:
-            candidate.times = self._times(support)
-            candidate.totals = column.totals
-        silent_us = max((cell.within_us for cell, _, _ in missing), default=0)
+                candidate.support[key] = cell.p
+                place = (index, kind_of(key[1]))
+                shown[place] = shown.get(place, 0) + 1
+        for place, total in totals.items():
+            cell, seen = cells[place[0]], shown.get(place, 0)
+            if total > seen and not cell.optional:
+                candidate.missing.append((cell, total - seen, not seen))
+        candidate.totals = totals
+        candidate.shows = {**candidate.late, **candidate.optional, **candidate.support}
+        silent_us = max((cell.within_us for cell, _, _ in candidate.missing), default=0)
         candidate.final_us = silent_us + self._lateness_us
-        candidate.alone = self._worth(candidate, {k: self.leak(k) for k in candidate.explains})
-        return candidate
+        leaks = {key: self.leak(key) for key in candidate.explains}
+        candidate.alone = self._worth(candidate, leaks)
 
     def _onset(self, support: dict[SymptomKey, int], cells: tuple[CellSpec, ...]) -> int:
         """Return the onset for which the timely support weighs most, the last of equals.
@@ -246,32 +265,37 @@ class Look:
             times.setdefault(cell, []).append(self.sightings[key].first_us)
         return {cell: sorted(listed) for cell, listed in times.items()}
 
-    def _likeliest_onset(self, candidate: Candidate) -> int:
+    def _likeliest_onset(
+        self, fault: Fault, times: dict[int, list[int]], totals: dict[tuple[int, str], int]
+    ) -> int:
         """Return the onset that fits best what has come by now, and what has not.
 
         Where very much is expected, some of it always stands for other reasons; an onset taken
         from that would make all that is still to come count as missing.
         """
-        every = sorted(itertools.chain.from_iterable(candidate.times.values()))
+        every = sorted(itertools.chain.from_iterable(times.values()))
         grid = {every[len(every) * step // ONSETS] for step in range(ONSETS)}
-        totals = [0] * len(self.rules.signatures[candidate.fault[0]].cells)
-        for (cell, _), total in candidate.totals.items():
-            totals[cell] += total
-        fits = {at_us: self._fit(candidate, totals, at_us) for at_us in grid}
+        expected = [0] * len(self.rules.signatures[fault[0]].cells)
+        for (cell, _), total in totals.items():
+            expected[cell] += total
+        fits = {at_us: self._fit(fault, times, expected, at_us) for at_us in grid}
         return max(grid, key=lambda at_us: (fits[at_us], at_us))
 
-    def _fit(self, candidate: Candidate, totals: list[int], onset_us: int) -> float:
+    def _fit(
+        self, fault: Fault, times: dict[int, list[int]], expected: list[int], onset_us: int
+    ) -> float:
         age_us = max(0, self.now_us - onset_us)
         fit = 0.0
-        for index, cell in enumerate(self.rules.signatures[candidate.fault[0]].cells):
-            times = candidate.times.get(index, [])
+        for index, cell in enumerate(self.rules.signatures[fault[0]].cells):
+            listed = times.get(index, [])
             until_us = onset_us + cell.within_us + self._lateness_us
-            seen = bisect.bisect_right(times, until_us) - bisect.bisect_left(times, onset_us)
-            leak = self.rules.symptoms[cell.symptoms[0]].spurious
-            fit += seen * math.log(cell.p / leak + 1.0 - cell.p)
-            if not cell.optional and totals[index] > seen:
+            seen = bisect.bisect_right(listed, until_us) - bisect.bisect_left(listed, onset_us)
+            if seen:
+                leak = self.rules.symptoms[cell.symptoms[0]].spurious
+                fit += seen * math.log(cell.p / leak + 1.0 - cell.p)
+            if not cell.optional and expected[index] > seen:
                 silent = math.log1p(-cell.p * self._arrived(age_us, cell.within_us))
-                cost = (totals[index] - seen) * silent
+                cost = (expected[index] - seen) * silent
                 fit += cost if seen else max(cost, self.knobs.absence_cap)
         return fit
 
@@ -351,27 +375,22 @@ class Look:
         """
         candidates = weighed.candidates
         q = dict(weighed.leaks)
-        heap = [(-candidates[i].gain, i) for i in allowed]
+        heap = [(-candidates[i].gain, i) for i in allowed if i != first]
         heapq.heapify(heap)
         chosen: list[int] = []
         entities: set[str] = set()
         total = 0.0
-        if first is not None:
-            chosen.append(first)
-            entities.add(candidates[first].fault[1])
-            total = candidates[first].gain - self.knobs.gain_first
-            if total <= 0.0:
-                return [], 0.0
-            self._explain(candidates[first], q)
-        while heap:
-            _, index = heapq.heappop(heap)
+        while heap or first is not None:
+            index = heapq.heappop(heap)[1] if first is None else first
             if candidates[index].fault[1] in entities:
                 continue
-            gain = self.gain(candidates[index], q) if chosen else candidates[index].gain
-            if heap and (-gain, index) > heap[0]:
+            gain = self.gain(candidates[index], q)
+            if first is None and heap and (-gain, index) > heap[0]:
                 heapq.heappush(heap, (-gain, index))
                 continue
-            added = gain - (self.knobs.gain_min if chosen else self.knobs.gain_first)
+            first = None
+            is_further = weighed.assumed or bool(chosen)
+            added = gain - (self.knobs.gain_min if is_further else self.knobs.gain_first)
             if added <= 0.0:
                 break
             total += added
@@ -392,9 +411,10 @@ class Look:
         return max(runs, key=lambda run: run[1], default=([], 0.0))
 
     def _explain(self, chosen: Candidate, q: dict[SymptomKey, float]) -> None:
-        for key, p in chosen.shows.items():
-            if key in q:
-                explained = 1.0 - (1.0 - q[key]) * (1.0 - p)
+        shows = chosen.shows
+        for key in shows if len(shows) <= len(q) else q:
+            if key in shows and key in q:
+                explained = 1.0 - (1.0 - q[key]) * (1.0 - shows[key])
                 q[key] = explained if explained < Q_MAX else Q_MAX
 
     def explain(self, symptoms: list[SymptomKey], candidates: list[Candidate]) -> Explanation:
@@ -406,18 +426,30 @@ class Look:
         weighed = Weighed(candidates, {key: self.leak(key) for key in symptoms}, showing)
         chosen, total = self.search(weighed)
         verdicts: list[Verdict] = []
-        improvements = 0
-        while len(verdicts) < len(chosen):
-            verdict, other, better = self._verdict(weighed, chosen, len(verdicts), total)
-            if better > total and improvements < IMPROVEMENTS_MAX:
-                chosen, total, verdicts = other, better, []
-                improvements += 1
-            else:
-                verdicts.append(verdict)
+        for last in (False,) * IMPROVEMENTS_MAX + (True,):
+            verdicts, chosen, better = self._pass(weighed, chosen, total, take=not last)
+            if better == total:
+                break
+            total = better
         owner = self._owners(candidates, chosen)
         for verdict in verdicts:
             verdict.unexplained = [key for key in symptoms if key not in owner]
         return Explanation(symptoms, verdicts, owner)
+
+    def _pass(
+        self, weighed: Weighed, chosen: list[int], total: float, *, take: bool
+    ) -> tuple[list[Verdict], list[int], float]:
+        """Weigh each chosen fault; a better explanation met on the way is taken up at once."""
+        verdicts: list[Verdict] = []
+        position, taken = 0, 0
+        while position < len(chosen):
+            verdict, other, better = self._verdict(weighed, chosen, position, total)
+            if take and taken < IMPROVEMENTS_MAX and better > total + BETTER_MIN:
+                chosen, total, taken = other, better, taken + 1
+            else:
+                verdicts.append(verdict)
+                position += 1
+        return verdicts, chosen, total
 
     def _owners(self, candidates: list[Candidate], chosen: list[int]) -> dict[SymptomKey, Fault]:
         owner: dict[SymptomKey, Fault] = {}
@@ -440,23 +472,40 @@ class Look:
         """
         own = weighed.candidates[chosen[position]]
         rest = [i for i in chosen if i != chosen[position]]
-        q = dict(weighed.leaks)
-        for i in rest:
-            self._explain(weighed.candidates[i], q)
-        rivals = self._rivals(weighed, own, rest, q)
-        best, best_total = self.greedy(weighed, [*rest, *rivals])
+        close = [i for i in rest if len(weighed.candidates[i].shows) < CLOSE_MAX]
+        local, q = self._around(weighed, own, close, [i for i in rest if i not in set(close)])
+        rivals = self._rivals(local, own, rest, q)
+        _, here_total = self.greedy(local, [*close, chosen[position]], chosen[position])
+        best, best_total = self.greedy(local, [*close, *rivals])
         scored = []
         for i in rivals:
-            other, other_total = self.greedy(weighed, [*rest, i], first=i)
-            scored.append((round(own.gain - (total - other_total), 9), i))
+            other, other_total = self.greedy(local, [*close, i], i)
+            scored.append((round(own.gain - (here_total - other_total), 9), i))
             if other_total > best_total:
                 best, best_total = other, other_total
         scored.sort(key=lambda one: (-one[0], one[1]))
         others = [(weighed.candidates[i].fault, score) for score, i in scored[:RANKS_MAX]]
-        ranking = [(own.fault, own.gain), *others]
-        margin = total - best_total
+        margin = here_total - best_total
         confidence = _sigmoid(min(margin, self._witnessed(own, q)))
-        return Verdict(own, margin, confidence, ranking, []), best, best_total
+        verdict = Verdict(own, margin, confidence, [(own.fault, own.gain), *others], [])
+        far = [i for i in rest if i not in set(close)]
+        return verdict, [*far, *best], total - here_total + best_total
+
+    def _around(
+        self, weighed: Weighed, own: Candidate, close: list[int], far: list[int]
+    ) -> tuple[Weighed, dict[SymptomKey, float]]:
+        """Return the neighbourhood of a fault, the far ones granted, and q there without it."""
+        near = {i for key in own.explains for i in weighed.showing[key]}
+        keys = dict.fromkeys(own.shows)
+        for i in sorted(near.difference(far).union(close)):
+            keys.update(dict.fromkeys(weighed.candidates[i].shows))
+        q = {key: weighed.leaks[key] for key in keys if key in weighed.leaks}
+        for i in far:
+            self._explain(weighed.candidates[i], q)
+        local = Weighed(weighed.candidates, dict(q), weighed.showing, assumed=bool(far))
+        for i in close:
+            self._explain(weighed.candidates[i], q)
+        return local, q
 
     def _rivals(
         self, weighed: Weighed, own: Candidate, rest: list[int], q: dict[SymptomKey, float]
