@@ -21,7 +21,7 @@ from correlator.rules.ruleset import CellSpec, RuleSet
 from correlator.state import Sighting, SymptomKey
 from schemas.base import kind_of
 
-COMPONENT_MAX = 20_000
+COMPONENT_MAX = 4096
 """Symptoms looked at together; beyond it the oldest stand for all (30,000 equal alarms)."""
 CANDIDATES_MAX = 512
 """Faults weighed against each other in one look, the best on their own first."""
@@ -31,7 +31,7 @@ RIVALS_MAX = 8
 """Entities weighed as a replacement of a chosen one."""
 BETTER_MIN = 1e-6
 """Nats below which two explanations are equal: sums in another order differ by less."""
-IMPROVEMENTS_MAX = 8
+IMPROVEMENTS_MAX = 2
 """Passes that may take up better explanations, and how many each may."""
 CLOSE_MAX = 128
 """A chosen fault that explains more is granted while a smaller one is weighed."""
