@@ -3,45 +3,49 @@
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from bench import load, storm
 from bench.clock import Figures, beside_json, milliseconds, seconds
-from correlator.engine import Engine, Stamped
+from correlator import incidents
+from correlator.domain import Domain
 from correlator.importers import load_topology
 from correlator.recording import Recording, lines, open_recording, read
-from correlator.replay import engine_for, fold
-from correlator.rules import load_pack
-from schemas.inputs import Tick
+from correlator.replay import engine_for, ticks_until
+from correlator.rules import RuleSet, load_pack
+from correlator.topology import Topology
 from schemas.outputs import Incident, Output
 
 PACK = Path(__file__).resolve().parent.parent / "rules" / "nfvi"
 SIZES = ("--hosts", "100", "--vms", "20", "--apps", "2", "--seconds", "120", "--seed", "1")
-LOOKS = ("look", "relook")
 
 
-class TimedEngine(Engine):
-    """An engine that knows how long its looks took."""
+@contextmanager
+def looking(look: Callable[[Domain], None]) -> Iterator[None]:
+    """Let every look of every engine go through a function of ours while the block runs."""
+    known = incidents.look
+    incidents.look = look  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        incidents.look = known
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine.state, engine.rules)
-        self.looks_s: list[float] = []
 
-    def step(self, record: Stamped) -> list[Output]:
-        """Fold one input; where that ended in a look, keep the time of it."""
-        state = self.state
-        is_tick = isinstance(record.input, Tick) and bool(state.deadlines)
-        is_due = is_tick and state.deadlines[0][1] in LOOKS
-        known, had_dirty = len(state.sightings), bool(state.dirty)
+def _blind(domain: Domain) -> None:
+    domain.state.dirty.clear()
+
+
+def _timed(taken_s: list[float]) -> Callable[[Domain], None]:
+    known = incidents.look
+
+    def look(domain: Domain) -> None:
         start = time.process_time()
-        said = super().step(record)
-        spent_s = time.process_time() - start
-        # A certain symptom is looked at in its own step: it is new, and nothing is left to see.
-        if is_due or (not state.dirty and (had_dirty or len(state.sightings) > known)):
-            self.looks_s.append(spent_s)
-        return said
+        known(domain)
+        taken_s.append(time.process_time() - start)
+
+    return look
 
 
 def incident_storm() -> Figures:
@@ -53,20 +57,23 @@ def incident_storm() -> Figures:
         topology = load_topology(Path(folder, "topology.json"), rules.schema)[0]
         given = [line for _, line in lines(recording.events, load.refuse)]
         figures = beside_json({"decode": lambda: load.decode_all(recording)}, given)
-        engine = TimedEngine(engine_for(topology.copy(), rules, "bench"))
+        with looking(_blind):
+            fold_s = seconds(lambda: _replayed(topology, rules, recording))
+        looks_s: list[float] = []
         said: list[Output] = []
-        whole_s = seconds(lambda: said.extend(_replayed(engine, recording)))
-    fold_s = whole_s - sum(engine.looks_s)
+        with looking(_timed(looks_s)):
+            whole_s = seconds(lambda: said.extend(_replayed(topology, rules, recording)))
     figures["nodes"] = len(topology)
     figures["incidents"] = len({one.incident_id for one in said if isinstance(one, Incident)})
     figures["decode_fold"] = _rate(len(given), fold_s, figures)
     figures["decode_fold_inference"] = _rate(len(given), whole_s, figures)
     figures["inference"] = {
-        "looks": len(engine.looks_s),
-        "seconds": round(sum(engine.looks_s), 3),
-        "p50_ms": milliseconds(engine.looks_s, 0.5),
-        "p99_ms": milliseconds(engine.looks_s, 0.99),
-        "max_ms": milliseconds(engine.looks_s, 1.0),
+        "looks": len(looks_s),
+        "seconds": round(sum(looks_s), 3),
+        "p50_ms": milliseconds(looks_s, 0.5),
+        "p90_ms": milliseconds(looks_s, 0.9),
+        "p99_ms": milliseconds(looks_s, 0.99),
+        "max_ms": milliseconds(looks_s, 1.0),
     }
     return figures
 
@@ -78,5 +85,12 @@ def _rate(events: int, spent_s: float, figures: Figures) -> Figures:
     }
 
 
-def _replayed(engine: Engine, recording: Recording) -> Iterator[Output]:
-    return (output for _, output in fold(engine, read(recording, load.refuse)))
+def _replayed(topology: Topology, rules: RuleSet, recording: Recording) -> list[Output]:
+    """Fold the two minutes themselves; what is left waiting at their end is not drained."""
+    engine = engine_for(topology.copy(), rules, "bench")
+    said: list[Output] = []
+    for record in read(recording, load.refuse):
+        for _, output in ticks_until(engine, record.log_us):
+            said.append(output)
+        said.extend(engine.step(record))
+    return said

@@ -38,14 +38,15 @@ def fold(engine: Engine, records: Iterable[Stamped]) -> Iterator[tuple[Stamped, 
             last_us = min(record.log_us, LOG_US_MAX)
             due_us = engine.next_deadline_us() if synthesised else None
             if due_us is not None and due_us < last_us:
-                yield from _ticks(engine, last_us)
+                yield from ticks_until(engine, last_us)
         for output in engine.step(record):
             yield record, output
     if synthesised:
-        yield from _ticks(engine, min(last_us + DRAIN_US, LOG_US_MAX))
+        yield from ticks_until(engine, min(last_us + DRAIN_US, LOG_US_MAX))
 
 
-def _ticks(engine: Engine, until_us: int) -> Iterator[tuple[Stamped, Output]]:
+def ticks_until(engine: Engine, until_us: int) -> Iterator[tuple[Stamped, Output]]:
+    """Yield what the engine says at each deadline that falls due before a time."""
     for _ in range(TICKS_MAX):
         due_us = engine.next_deadline_us()
         if due_us is None or due_us >= until_us:
