@@ -101,7 +101,7 @@ class Codebook:
 
     def _work_out(self, index: int, entity: str) -> Column | None:
         signature = self.rules.signatures[index]
-        if signature.root not in ("*", kind_of(entity)):
+        if entity not in self.topology or signature.root not in ("*", kind_of(entity)):
             return None
         if not all(claim.holds(self.topology, entity) for claim in signature.where):
             return None

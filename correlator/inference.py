@@ -340,6 +340,8 @@ class Look:
         chances = candidate.support.values()
         odds = map(truediv, chances, map(q.__getitem__, candidate.support))
         total = sum(map(math.log, map(sub, map(add, odds, repeat(1.0)), chances)))
+        if total > self.knobs.source_cap:
+            total = self._capped(candidate, q)
         return total + self._optional_worth(candidate, q)
 
     def _optional_worth(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
@@ -351,14 +353,10 @@ class Look:
                 return cap
         return total
 
-    def _witnessed(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
-        """Return the support with each source counted up to the cap.
-
-        It bounds the confidence, not the choice: one liar condemns nobody, but what one collector
-        says of many entities still has one cause.
-        """
+    def _capped(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return the support with each source counted up to the cap: one liar condemns nobody."""
         by_source: dict[str, float] = {}
-        for key, p in (*candidate.support.items(), *candidate.optional.items()):
+        for key, p in candidate.support.items():
             source = self.sightings[key].source
             by_source[source] = by_source.get(source, 0.0) + math.log(p / q[key] + 1.0 - p)
         return sum(min(by_source[source], self.knobs.source_cap) for source in sorted(by_source))
@@ -486,8 +484,7 @@ class Look:
         scored.sort(key=lambda one: (-one[0], one[1]))
         others = [(weighed.candidates[i].fault, score) for score, i in scored[:RANKS_MAX]]
         margin = here_total - best_total
-        confidence = _sigmoid(min(margin, self._witnessed(own, q)))
-        verdict = Verdict(own, margin, confidence, [(own.fault, own.gain), *others], [])
+        verdict = Verdict(own, margin, _sigmoid(margin), [(own.fault, own.gain), *others], [])
         far = [i for i in rest if i not in set(close)]
         return verdict, [*far, *best], total - here_total + best_total
 

@@ -5,15 +5,17 @@ answer is the matching incident with the highest confidence when the window clos
 earliest). Incidents that open outside every window are false.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, ValidationError, model_validator
+
 from correlator.importers import entity_id
-from schemas.base import kind_of
+from correlator.recording import RecordingError
+from schemas.base import Wire, kind_of
 from schemas.outputs import Incident
 
 AFTER_S = 120.0
@@ -51,25 +53,48 @@ class History:
         return known[-1] if known else None
 
 
+class LabelDocument(Wire):
+    """A line of labels.jsonl."""
+
+    ts: float = Field(ge=0, le=1e11, description="beginning, seconds since 1970")
+    end_ts: float = Field(ge=0, le=1e11, description="end, seconds since 1970")
+    root_kind: str = Field(min_length=1, description="e.g. host")
+    root_id: str = Field(min_length=1, description="e.g. compute-3")
+    fault_type: str = Field("unknown", description="what was done, e.g. power")
+    accept: list[tuple[str, str]] = Field(default_factory=list, description="(kind, id) as good")
+    case: str | int | None = Field(None, description="the independent case it belongs to")
+    attrs: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "LabelDocument":
+        if self.end_ts < self.ts:
+            msg = "end_ts is before ts"
+            raise ValueError(msg)
+        return self
+
+
 def read_labels(path: Path) -> list[Label]:
-    """Return the labels of a recording folder, in time order."""
+    """Return the labels of a recording folder, in time order.
+
+    Raises:
+        RecordingError: for the first line that is no label, with its number.
+    """
     labels = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         if line.strip():
-            given = json.loads(line)
-            roots = [entity_id(given["root_kind"], given["root_id"])]
-            roots += [entity_id(kind, name) for kind, name in given.get("accept", [])]
-            case = given.get("case", given.get("attrs", {}).get("case", ""))
-            fault = str(given.get("fault_type", "unknown"))
-            labels.append(
-                Label(
-                    given["ts"],
-                    given["end_ts"],
-                    tuple(roots),
-                    fault,
-                    "" if case is None else str(case),
-                )
-            )
+            try:
+                given = LabelDocument.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                where = ".".join(map(str, first["loc"])) or "line"
+                reason = first["msg"].removeprefix("Value error, ")
+                msg = f"{path}:{number}: {where}: {reason}"
+                raise RecordingError(msg) from error
+            roots = [entity_id(given.root_kind, given.root_id)]
+            roots += [entity_id(kind, name) for kind, name in given.accept]
+            case = given.attrs.get("case") if given.case is None else given.case
+            name = "" if case is None else str(case)
+            labels.append(Label(given.ts, given.end_ts, tuple(roots), given.fault_type, name))
     return sorted(labels, key=lambda label: (label.case, label.ts))
 
 

@@ -58,9 +58,7 @@ class Knobs(Strict):
     optional_cap: float = Field(
         5.0, ge=0.0, description="nats that all optional symptoms of a cause may add together"
     )
-    source_cap: float = Field(
-        12.0, gt=0.0, description="nats of confidence one source may give a cause"
-    )
+    source_cap: float = Field(12.0, gt=0.0, description="nats one source may add to a cause")
     resighting: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.1, description="factor on `spurious` when a symptom is seen again"
     )

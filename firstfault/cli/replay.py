@@ -133,6 +133,9 @@ def play(
         listeners = Listeners(on_progress=bar if err.is_terminal else None)
         recorder = None
         if record is not None:
+            if record.resolve() == playback.recording.events.resolve().parent:
+                msg = f"{record}: the recording itself is there; record into another folder"
+                raise BadInput(msg)
             recorder = opened.enter_context(Recorder(record, playback.topology))
             listeners.on_input = recorder.hear
             listeners.on_dead_letter = recorder.refuse

@@ -1,6 +1,5 @@
 """``firstfault rules``: check a rule pack, run its tests, estimate its numbers from recordings."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,11 +97,7 @@ def _labelled(folder: Path, ruleset: RuleSet) -> Labelled:
     topology = Topology(ruleset.schema)
     if recording.topology is not None:
         topology, _ = load_topology(recording.topology, ruleset.schema)
-    try:
-        return read_labelled(recording, topology, ruleset)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        msg = f"{recording.labels}: not labels of a recording ({error})"
-        raise BadInput(msg) from error
+    return read_labelled(recording, topology, ruleset)
 
 
 @rules.command("fit", epilog="Example: firstfault rules fit generic examples/rack-power")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from correlator.recorded import Said
-from correlator.score import Label, histories, read_labels
+from correlator.score import histories, read_labels
 from correlator.score import score as figures_of
 from firstfault.cli.replay import play, say_dead_letters
 from firstfault.cli.sentences import plain
@@ -28,14 +28,6 @@ from schemas.outputs import Incident
 SHARES = ("hit_at_1", "hit_at_3", "kind_at_1")
 
 
-def _labels(file: Path) -> list[Label]:
-    try:
-        return read_labels(file)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{file}: not labels of a recording ({type(error).__name__}: {error})"
-        raise BadInput(msg) from error
-
-
 def scored(playback: Playback) -> dict[str, Any]:
     """Return the figures of a recording folder; its labels are read when the replay has ended.
 
@@ -53,7 +45,7 @@ def scored(playback: Playback) -> dict[str, Any]:
             incidents.append((spoken.case, spoken.output))
 
     play(playback, keep)
-    return figures_of(_labels(file), histories(incidents), playback.spans)
+    return figures_of(read_labels(file), histories(incidents), playback.spans)
 
 
 def show_figures(figures: dict[str, Any], title: str) -> None:

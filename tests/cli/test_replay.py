@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,11 @@ def test_a_cycle_is_cut_and_told(run: Run, tmp_path: Path) -> None:
     edges = "edges: [{from: 'vm:a', to: 'vm:b'}, {from: 'vm:b', to: 'vm:a'}]\n"
     file.write_text(edges, encoding="utf-8")
     assert "cycle cut at" in run("replay {} --topology {}", LAG, file).stderr
+
+
+def test_a_recording_is_never_written_over_by_its_record(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "lag-flap", tmp_path / "mine")
+    before = (tmp_path / "mine" / "topology.json").read_bytes()
+    told = run("replay {} --record {}", tmp_path / "mine", tmp_path / "mine", code=2).stderr
+    assert "record into another folder" in told
+    assert (tmp_path / "mine" / "topology.json").read_bytes() == before

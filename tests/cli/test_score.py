@@ -32,9 +32,14 @@ def test_a_reader_gets_tables(run: Run) -> None:
     ("labels", "told"),
     [
         pytest.param(None, "no labels.jsonl there", id="none"),
-        pytest.param("{", "not labels of a recording", id="no JSON"),
-        pytest.param('{"ts": 1}', "not labels of a recording", id="a part of one"),
-        pytest.param("[]", "not labels of a recording", id="no mapping"),
+        pytest.param("{", "labels.jsonl:1: line: Invalid JSON", id="no JSON"),
+        pytest.param('{"ts": 1}', "labels.jsonl:1: end_ts: Field required", id="a part of one"),
+        pytest.param("[]", "labels.jsonl:1: line: Input should be an object", id="no mapping"),
+        pytest.param(
+            '{"ts":5,"end_ts":1,"root_kind":"a","root_id":"b"}',
+            "end_ts is before ts",
+            id="reversed",
+        ),
     ],
 )
 def test_a_recording_without_labels_cannot_be_scored(
