@@ -80,12 +80,12 @@ def _neighbours(topology: Topology, node: str, step: Step) -> Iterable[str]:
 
 
 def _is_hub(topology: Topology, node: str) -> bool:
-    return len(topology.up[node]) + len(topology.down[node]) > NEAR_MAX
+    return len(topology.up.get(node, ())) + len(topology.down.get(node, ())) > NEAR_MAX
 
 
 def _joined(topology: Topology, node: str, other: str, step: Step) -> bool:
-    below = (other, step.relation) in topology.up[node]
-    above = (node, step.relation) in topology.up[other]
+    below = (other, step.relation) in topology.up.get(node, ())
+    above = (node, step.relation) in topology.up.get(other, ())
     return (below or above) if step.either else below if step.up else above
 
 
