@@ -100,6 +100,8 @@ class Topology:
 
     def dependencies(self, node: str) -> list[str]:
         """Return what the node depends on, sorted, over failure-carrying edges."""
+        if not self.silent_down:
+            return [to for to, _ in self.up.get(node, ())]
         return [to for to, relation in self.up.get(node, ()) if relation not in self.silent]
 
     def edges(self) -> Iterator[Edge]:
