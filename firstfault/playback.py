@@ -151,7 +151,10 @@ def open_playback(
     ruleset = load_pack(find_pack(rules))
     file = topology or recording.topology
     if file is None:
-        return Playback(recording, Topology(ruleset.schema), ruleset, ImportReport())
+        alone = ImportReport(
+            faults=["no topology: nothing depends on anything, so causes stay local"]
+        )
+        return Playback(recording, Topology(ruleset.schema), ruleset, alone)
     graph, report = load_topology(file, ruleset.schema)
     spare_collections()
     return Playback(recording, graph, ruleset, report)

@@ -141,3 +141,8 @@ def test_a_recording_is_never_written_over_by_its_record(run: Run, tmp_path: Pat
     told = run("replay {} --record {}", tmp_path / "mine", tmp_path / "mine", code=2).stderr
     assert "record into another folder" in told
     assert (tmp_path / "mine" / "topology.json").read_bytes() == before
+
+
+def test_a_missing_topology_is_told(run: Run, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "lag-flap" / "events.jsonl", tmp_path)
+    assert "no topology" in run("replay {}", tmp_path).stderr
