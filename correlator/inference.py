@@ -22,7 +22,7 @@ from correlator.state import Sighting, SymptomKey
 from schemas.base import kind_of
 
 COMPONENT_MAX = 4096
-"""Symptoms looked at together; beyond it the oldest stand for all (30,000 equal alarms)."""
+"""Symptoms from which on a component grows no further; the rest is looked at in another part."""
 CANDIDATES_MAX = 512
 """Faults weighed against each other in one look, the best on their own first."""
 SEEDS_MAX = 6
@@ -67,7 +67,7 @@ class Candidate:
     times: dict[int, list[int]] = field(default_factory=dict)
     """of a crowd: cell → first sightings, sorted; the onset is then sought anew at each look."""
     totals: dict[tuple[int, str], int] = field(default_factory=dict)
-    """of a crowd: (cell, kind) → entities addressed."""
+    """(cell, kind) → entities addressed."""
     dated_us: int = -1
     """time of the look that sought the onset of a crowd."""
     weighed_us: int = -1
@@ -471,7 +471,8 @@ class Look:
         own = weighed.candidates[chosen[position]]
         rest = [i for i in chosen if i != chosen[position]]
         close = [i for i in rest if len(weighed.candidates[i].shows) < CLOSE_MAX]
-        local, q = self._around(weighed, own, close, [i for i in rest if i not in set(close)])
+        far = [i for i in rest if len(weighed.candidates[i].shows) >= CLOSE_MAX]
+        local, q = self._around(weighed, own, close, far)
         rivals = self._rivals(local, own, rest, q)
         _, here_total = self.greedy(local, [*close, chosen[position]], chosen[position])
         best, best_total = self.greedy(local, [*close, *rivals])
@@ -485,7 +486,6 @@ class Look:
         others = [(weighed.candidates[i].fault, score) for score, i in scored[:RANKS_MAX]]
         margin = here_total - best_total
         verdict = Verdict(own, margin, _sigmoid(margin), [(own.fault, own.gain), *others], [])
-        far = [i for i in rest if i not in set(close)]
         return verdict, [*far, *best], total - here_total + best_total
 
     def _around(

@@ -8,7 +8,6 @@ Keeps: the graph of failure-carrying edges has no cycle.
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import networkx as nx
@@ -386,27 +385,3 @@ def short_form(
         if isinstance(inner, dict):
             edges.extend(short_form(inner, kinds[1:]))
     return edges
-
-
-def path_between(topology: Topology, start: str, goal: str) -> list[str]:
-    """Return a shortest chain of entities joining two, either way along edges; empty if none."""
-    graph = topology.graph().to_undirected(as_view=True)
-    try:
-        return list(nx.shortest_path(graph, start, goal))
-    except (nx.NetworkXNoPath, nx.NodeNotFound):
-        return []
-
-
-def chain_text(topology: Topology, chain: list[str]) -> str:
-    """Return a chain as text, each step with its relation.
-
-    >>> topology, _ = build([], [("vm:a", "hosted_by", "host:h")])
-    >>> chain_text(topology, ["host:h", "vm:a"])
-    'host:h <-hosted_by- vm:a'
-    """
-    relation = {(a, b): r for a, r, b in topology.edges()}
-    parts = chain[:1]
-    for a, b in pairwise(chain):
-        forward = relation.get((a, b))
-        parts.append(f"-{forward}-> {b}" if forward else f"<-{relation.get((b, a), '?')}- {b}")
-    return " ".join(parts)

@@ -28,7 +28,10 @@ LETTERS_KEPT = 3
 
 
 def spare_collections() -> None:
-    """Leave what was loaded out of garbage collection: it stays as long as the process."""
+    """Leave what was loaded out of garbage collection: it stays as long as the process.
+
+    It changes the whole process, so a command does it and a library must not.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
@@ -156,5 +159,4 @@ def open_playback(
         )
         return Playback(recording, Topology(ruleset.schema), ruleset, alone)
     graph, report = load_topology(file, ruleset.schema)
-    spare_collections()
     return Playback(recording, graph, ruleset, report)

@@ -25,7 +25,14 @@ from firstfault.cli.terminal import (
     out,
     say_report,
 )
-from firstfault.playback import Listeners, Moment, Playback, open_playback, parse_moment
+from firstfault.playback import (
+    Listeners,
+    Moment,
+    Playback,
+    open_playback,
+    parse_moment,
+    spare_collections,
+)
 
 PATIENCE_S = 1.0
 """A replay that takes longer shows how far it is."""
@@ -126,6 +133,7 @@ def play(
 
     Returns how many outputs of each type there were; of incidents, how many opened.
     """
+    spare_collections()
     counts: Counter[str] = Counter()
     with ExitStack() as opened:
         bar = Bar(playback.recording.size_bytes)

@@ -8,9 +8,7 @@ from correlator.topology import (
     Edge,
     Topology,
     build,
-    chain_text,
     from_document,
-    path_between,
     short_form,
 )
 from schemas.topology import HealingRule, KindRule, RelationRule, TopologySchema
@@ -220,13 +218,6 @@ def test_a_document_and_a_copy_give_the_same_graph(placed: Topology) -> None:
     assert (again.down, again.silent_down) == (placed.down, placed.silent_down)
     assert "app:1" not in twin
     assert twin.is_redundant("vnf:1")
-
-
-def test_a_chain_is_told_with_its_relations(placed: Topology) -> None:
-    chain = path_between(placed, "rack:1", "vm:1")
-    assert chain_text(placed, chain) == "rack:1 <-runs_on- host:1 <-hosted_by- vm:1"
-    assert chain_text(placed, chain[::-1]) == "vm:1 -hosted_by-> host:1 -runs_on-> rack:1"
-    assert path_between(placed, "vm:1", "no:1") == []
 
 
 def test_a_networkx_graph_holds_kinds_and_relations(placed: Topology) -> None:
