@@ -6,11 +6,10 @@ edit of the topology nearby; so the cost of an event depends on its neighbourhoo
 size of the graph. Pure: a cache of (topology, rules), never part of a snapshot.
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from correlator.rules.paths import Path, backwards, starts, walk
+from correlator.rules.paths import Path, Step, backwards, onwards, starts
 from correlator.rules.ruleset import RuleSet, SignatureSpec
 from correlator.topology import Topology
 from schemas.base import kind_of
@@ -19,11 +18,15 @@ Fault = tuple[int, str]
 """(index of the signature in the rule set, entity)."""
 Cause = tuple[Fault, int]
 """A fault and the index of the cell through which it may show."""
+Walk = tuple[list[str], set[str]]
+"""(the nodes at its end, all nodes on it)."""
 Route = tuple[int, Path, int]
 """(signature, steps back to its root, cell)."""
 
 NEIGHBOURHOOD_MAX = 20_000
 """Nodes an edit may touch before everything is worked out anew instead."""
+WALKS_MAX = 1_000
+"""Entities whose walks are kept, for the signatures that share their beginnings."""
 COLUMNS_MAX = 200_000
 """Entities whose columns are kept; beyond it all are dropped and come back on demand."""
 
@@ -64,6 +67,13 @@ class Codebook:
         self.topology = topology
         self.rules = rules
         self._layouts = [_layout(signature) for signature in rules.signatures]
+        self._numbers: dict[Path, int] = {(): 0}
+        self._beginnings: list[tuple[int, Step]] = [(0, Step(up=False, kind="*"))]
+        """number of a path → that of the path without its last step, and that step"""
+        self._walked = [[self._number(path) for path in one.paths] for one in self._layouts]
+        self._walks: dict[str, dict[int, Walk]] = {}
+        self._addressed: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
+        """(signature, paths that lead to a node) → cells that address it"""
         self._listing: dict[str, list[tuple[int, Path]]] = {}
         """symptom → (signature, path) of each cell that lists it."""
         for index, signature in enumerate(rules.signatures):
@@ -105,44 +115,77 @@ class Codebook:
             return None
         if not all(claim.holds(self.topology, entity) for claim in signature.where):
             return None
-        layout = self._layouts[index]
         reach: dict[str, tuple[int, ...]] = {}
-        for number, path in enumerate(layout.paths):
-            for node in walk(self.topology, entity, path):
-                reach[node] = (*reach.get(node, ()), number)
+        if entity not in self._walks and len(self._walks) >= WALKS_MAX:
+            self._walks.clear()
+        walks = self._walks.setdefault(entity, {})
+        for number, path in enumerate(self._walked[index]):
+            for node in self._reached(entity, path, walks)[0]:
+                known = reach.get(node)
+                reach[node] = (number,) if known is None else (*known, number)
         return Column(self._totals(index, reach), reach)
+
+    def _reached(self, entity: str, number: int, walks: dict[int, Walk]) -> Walk:
+        """Return the end of a walk and all nodes on it; what walks share is walked once."""
+        if number not in walks:
+            if number:
+                before, step = self._beginnings[number]
+                edge, visited = self._reached(entity, before, walks)
+                edge = onwards(self.topology, entity, edge, visited, step)
+                walks[number] = edge, visited.union(edge)
+            else:
+                walks[number] = [entity], {entity}
+        return walks[number]
+
+    def _number(self, path: Path) -> int:
+        """Return the number of a path, the same in all signatures; of the empty one it is 0."""
+        if path not in self._numbers:
+            before = self._number(path[:-1])
+            self._numbers[path] = len(self._beginnings)
+            self._beginnings.append((before, path[-1]))
+        return self._numbers[path]
 
     def _totals(self, index: int, reach: dict[str, tuple[int, ...]]) -> dict[tuple[int, str], int]:
         """Count, for each cell, the nodes that it rather than a shorter one addresses."""
-        shapes = Counter((kind_of(node), numbers) for node, numbers in reach.items())
+        shapes: dict[tuple[str, tuple[int, ...]], int] = {}
+        for node, numbers in reach.items():
+            shape = node.partition(":")[0], numbers
+            shapes[shape] = shapes.get(shape, 0) + 1
         totals: dict[tuple[int, str], int] = {}
         for (kind, numbers), count in sorted(shapes.items()):
             for cell in self._cells_of(index, numbers):
                 totals[cell, kind] = totals.get((cell, kind), 0) + count
         return totals
 
-    def _cells_of(self, index: int, numbers: tuple[int, ...]) -> list[int]:
+    def _cells_of(self, index: int, numbers: tuple[int, ...]) -> tuple[int, ...]:
         """Return the cells that address a node reached over these paths, each symptom once."""
-        taken: set[str] = set()
-        cells: dict[int, None] = {}
-        for number in numbers:
-            for (at, symptom), cell in self._layouts[index].cell_at.items():
-                if at == number and symptom not in taken:
-                    taken.add(symptom)
-                    cells[cell] = None
-        return list(cells)
+        known = self._addressed.get((index, numbers))
+        if known is None:
+            first: dict[str, int] = {}
+            for number in numbers:
+                for (at, symptom), cell in self._layouts[index].cell_at.items():
+                    if at == number:
+                        first.setdefault(symptom, cell)
+            known = self._addressed[index, numbers] = tuple(dict.fromkeys(first.values()))
+        return known
 
     def cell_of(self, fault: Fault, symptom: str, entity: str) -> int | None:
         """Return the cell through which a fault shows a symptom on an entity, if it does."""
+        return next((cell for _, cell in self.cells_of(fault, ((symptom, entity),))), None)
+
+    def cells_of(
+        self, fault: Fault, keys: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[tuple[str, str], int]]:
+        """Yield those of some (symptom, entity) that a fault shows, each with its cell."""
         column = self.column(fault)
-        if column is None:
-            return None
+        reach = column.reach if column else {}
         cell_at = self._layouts[fault[0]].cell_at
-        for number in column.reach.get(entity, ()):
-            cell = cell_at.get((number, symptom))
-            if cell is not None:
-                return cell
-        return None
+        for key in keys:
+            for number in reach.get(key[1], ()):
+                cell = cell_at.get((number, key[0]))
+                if cell is not None:
+                    yield key, cell
+                    break
 
     def causes(self, symptom: str, entity: str) -> tuple[Cause, ...]:
         """Return every fault that may show a symptom on an entity, with its cell, sorted.
@@ -180,23 +223,25 @@ class Codebook:
             self._routes[symptom, kind] = known
         return known
 
-    def missing(self, fault: Fault, cell: int, seen: Iterable[str], bound: int) -> list[str]:
-        """Return up to `bound` entities that a cell addresses and that are not among `seen`."""
+    def missing(self, fault: Fault, seen: Container[tuple[str, str]]) -> dict[int, list[str]]:
+        """Return the entities that each cell addresses and none of its symptoms is seen on."""
         column = self.column(fault)
         if column is None:
-            return []
-        present = set(seen)
-        symptom = self.rules.signatures[fault[0]].cells[cell].symptoms[0]
-        absent = (
-            n for n in column.reach if n not in present and self.cell_of(fault, symptom, n) == cell
-        )
-        return sorted(absent)[:bound]
+            return {}
+        cells = self.rules.signatures[fault[0]].cells
+        absent: dict[int, list[str]] = {}
+        for node, numbers in column.reach.items():
+            for cell in self._cells_of(fault[0], numbers):
+                if not any((symptom, node) in seen for symptom in cells[cell].symptoms):
+                    absent.setdefault(cell, []).append(node)
+        return absent
 
     def forget(self, nodes: Iterable[str]) -> set[str] | None:
         """Drop what an edit at these nodes may have changed.
 
         Returns the entities concerned, or None when everything was dropped.
         """
+        self._walks.clear()
         near = self.topology.neighbourhood(nodes, self._hops, NEIGHBOURHOOD_MAX)
         if near is None:
             self._columns.clear()

@@ -4,12 +4,13 @@
 out anew. Called by every module that folds an input; `out` is what the present step has said.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from correlator.codebook import Codebook
 from correlator.rules.ruleset import RuleSet
-from correlator.standing import Standing
-from correlator.state import EngineState, Sighting, SymptomKey
+from correlator.standing import SETTLED, Settled, Standing
+from correlator.state import EngineState, IncidentState, Sighting, SymptomKey
 from correlator.symptoms import Matchers
 from schemas.base import from_microseconds, is_entity
 from schemas.outputs import Decision, Output
@@ -28,12 +29,18 @@ class Domain:
         self.out: list[Output] = []
         self.must_look = False
         """What has changed is to be explained at the end of this step."""
+        self.due: list[tuple[str, str]] = []
+        """Faults, by signature and entity, whose silence is to be weighed again then."""
         self.activate(self.library.get(state.rules_hash, rules))
 
     def activate(self, rules: RuleSet) -> None:
         """Work under a rule set from now on; symptoms it does not know are forgotten."""
+        self.standing = Standing()
+        if rules.hash != self.state.rules_hash:
+            self.unsettle(self.state.incidents)
         self.rules = rules
         self.state.rules_hash = rules.hash
+        self.signature_index = {spec.name: index for index, spec in enumerate(rules.signatures)}
         self.knob_us: dict[str, int] = {
             name: round(getattr(rules.knobs, name) * 1e6) for name in KNOBS
         }
@@ -41,8 +48,9 @@ class Domain:
         self.longest_us = max((cell.within_us for cell in cells), default=0)
         self.matchers = Matchers(rules)
         self.codebook = Codebook(self.state.topology, rules)
-        self.standing = Standing()
         self._forget_unknown()
+        for _, incident in sorted(self.state.incidents.items(), key=lambda one: one[0]):
+            self.settle(incident)
         for key, sighting in sorted(self.state.sightings.items(), key=lambda item: item[0]):
             self.standing.add(key, self.codebook.causes(*key))
             self.standing.own(key, None, sighting.incident)
@@ -65,6 +73,24 @@ class Domain:
         """The domain as an entity, for what concerns no other."""
         named = f"domain:{self.state.domain}"
         return named if is_entity(named) else "domain:unnamed"
+
+    # ---- what is granted -------------------------------------------------------------------
+
+    def settle(self, incident: IncidentState) -> None:
+        """Grant the cause of an incident where others are weighed, if it is sure enough."""
+        cause = None
+        if incident.granted >= SETTLED:
+            fault = self.signature_index[incident.fault[0]], incident.fault[1]
+            weighed_us, margin = incident.weighed_us, incident.granted
+            cause = Settled(fault, incident.onset_us, weighed_us, margin)
+        self.standing.settle(incident.incident_id, cause)
+
+    def unsettle(self, incident_ids: Iterable[str]) -> None:
+        """Weigh the causes of some incidents anew at the next look instead of granting them."""
+        for incident_id in incident_ids:
+            incident = self.state.incidents[incident_id]
+            incident.granted, incident.is_final = 0.0, False
+            self.standing.settle(incident_id, None)
 
     # ---- symptoms --------------------------------------------------------------------------
 

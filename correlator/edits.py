@@ -88,7 +88,12 @@ def _placed(domain: Domain, dependant: str, relation: str) -> None:
 def _changed(domain: Domain, nodes: Iterable[str]) -> None:
     """Work out anew what an edit touched; symptoms standing nearby are looked at again."""
     near = domain.codebook.forget(nodes)
-    domain.standing.candidates.clear()
+    domain.standing.profiles.clear()
+    if near is None:
+        domain.unsettle(domain.state.incidents)
+    else:
+        for node in near:
+            domain.unsettle(domain.standing.naming(node))
     keys = sorted(domain.state.sightings) if near is None else domain.standing.on(near)
     for key in keys:
         domain.standing.add(key, domain.codebook.causes(*key))

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from correlator import inference, planner, report
 from correlator.domain import Domain
-from correlator.inference import Explanation, Look, Verdict
-from correlator.state import IncidentState
+from correlator.inference import Explanation, Search, Verdict
+from correlator.standing import SETTLED
+from correlator.state import IncidentState, SymptomKey
+from correlator.weighing import Look
 from schemas.base import digest
 
 LOOK_AGES_S = (0.25, 0.5, 1.0, 1.5, 3.0, 4.0, 6.0, 8.0, 11.5, 14.0, 16.0, 18.0)
@@ -24,25 +26,74 @@ REVISES_MAX = 10
 
 
 def look(domain: Domain) -> None:
-    """Explain every component that has changed."""
+    """Explain every component that has changed, and all that a fault shows that is due again."""
     state = domain.state
-    present = Look(domain.codebook, state.sightings, state.live_us, domain.standing.candidates)
-    for start in sorted(state.dirty):
-        if start not in state.dirty:
-            continue  # explained together with one before
-        symptoms, candidates = inference.component(present, [start], domain.standing.support)
-        state.dirty.discard(start)
-        state.dirty.difference_update(symptoms)
-        if candidates:
-            _reconcile(domain, present, present.explain(symptoms, candidates))
+    present = Look(domain.codebook, state.sightings, state.live_us, domain.standing)
+    for signature, entity in domain.due:
+        _again(domain, present, signature, entity)
+    domain.due.clear()
+    for start in sorted(state.dirty & domain.standing.free):
+        if start in state.dirty:  # else explained together with one before
+            _explain(domain, present, start)
+    state.dirty.clear()
 
 
 def relook(domain: Domain, signature: str, entity: str) -> None:
     """Look again at all that a fault shows, now that its silence says more."""
-    for index, spec in enumerate(domain.rules.signatures):
-        if spec.name == signature:
-            domain.state.dirty.update(domain.standing.support.get((index, entity), ()))
+    domain.due.append((signature, entity))
     domain.look_now()
+
+
+def _again(domain: Domain, present: Look, signature: str, entity: str) -> None:
+    """Mark what a fault shows, unless it is granted and its silence has changed nothing."""
+    standing, index = domain.standing, domain.signature_index.get(signature)
+    if index is None:
+        return
+    for name in standing.settled_as((index, entity)):
+        incident = domain.state.incidents[name]
+        if not _still_holds(domain, present, incident):
+            domain.unsettle([name])
+        planner.plan(domain, incident)
+    domain.state.dirty |= standing.free & standing.support.get((index, entity), {}).keys()
+
+
+def _still_holds(domain: Domain, present: Look, incident: IncidentState) -> bool:
+    """Claim that a granted cause is still sure, less what its silence has cost since.
+
+    What has come since can only add to its margin, so that is not asked for here.
+    """
+    if incident.is_final:
+        return True
+    silence = present.silence(domain.standing.settled[incident.incident_id].fault)
+    if silence is None:
+        return False
+    base, base_final = silence
+    margin = incident.granted + min(0.0, base - incident.base)
+    if margin < SETTLED:
+        return False
+    incident.granted, incident.base = round(margin, 6), round(base, 6)
+    incident.is_final = margin - base + base_final >= SETTLED
+    domain.settle(incident)
+    _wake_when_older(domain, incident)
+    return True
+
+
+def _explain(domain: Domain, present: Look, start: SymptomKey) -> None:
+    """Explain one component, and bring the incidents in line with what explains it best."""
+    symptoms, candidates, doubtful = inference.component(present, [start])
+    while doubtful:
+        domain.unsettle(doubtful)
+        present.forget_granted()
+        symptoms, candidates, doubtful = inference.component(present, [start])
+    domain.state.dirty.discard(start)
+    domain.state.dirty.difference_update(symptoms)
+    explanation = Search(present).explain(symptoms, candidates)
+    if candidates:
+        _reconcile(domain, present, explanation)
+    for key in symptoms:
+        granted = None if key in explanation.owner else present.granted(key)
+        if granted is not None:
+            domain.own(key, granted[0])
 
 
 def plan(domain: Domain, incident_id: str) -> None:
@@ -145,6 +196,12 @@ def _consider(domain: Domain, present: Look, verdict: Verdict) -> None:
         _wake_for(domain, (name, entity), onset_us, due_us)
 
 
+def _together(domain: Domain, at_us: int) -> int:
+    """Return a time a little later that others wake at as well: one look sees to all."""
+    step_us = domain.knob_us["gather"]
+    return at_us + -at_us % step_us if step_us else at_us
+
+
 def _expected(domain: Domain, signature: str, entity: str) -> None:
     """Say once per session that a fault is part of it."""
     session = domain.state.sessions[entity]
@@ -158,7 +215,7 @@ def _wake_for(domain: Domain, fault: tuple[str, str], onset_us: int, due_us: int
     """Look again when waiting ends, and at the ages at which silence says something new."""
     state = domain.state
     for age_s in LOOK_AGES_S:
-        at_us = onset_us + round(age_s * 1e6)
+        at_us = _together(domain, onset_us + round(age_s * 1e6))
         if state.live_us < at_us < due_us and at_us >= onset_us + domain.knob_us["wait"]:
             state.wake(at_us, "relook", *fault)
             break
@@ -214,6 +271,10 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     incident.fault = (signatures[index].name, entity)
     incident.confidence = round(verdict.confidence, 6)
     incident.margin = round(verdict.margin, 6)
+    incident.base = round(verdict.candidate.base, 6)
+    incident.is_final = verdict.margin_final >= SETTLED
+    incident.granted, incident.weighed_us = incident.margin, state.live_us
+    domain.settle(incident)
     incident.ranking = [
         (signatures[fault[0]].name, fault[1], round(score, 6)) for fault, score in verdict.ranking
     ]
@@ -235,12 +296,21 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
 
 def _look_when_final(domain: Domain, incident: IncidentState, verdict: Verdict) -> None:
     """Look once more when silence has said all: of the cause, and of what rivals it."""
-    sightings = domain.state.sightings
-    last_us = max(sightings[key].first_us for key in verdict.candidate.explains)
+    state = domain.state
+    last_us = max(state.sightings[key].first_us for key in verdict.candidate.explains)
     final_us = last_us + domain.longest_us + domain.knob_us["lateness"]
-    if final_us > max(incident.final_us, domain.state.live_us):
+    if final_us > max(incident.final_us, state.live_us):
         incident.final_us = final_us
-        domain.state.wake(final_us, "relook", *incident.fault)
+        state.wake(final_us, "relook", *incident.fault)
+    _wake_when_older(domain, incident)
+
+
+def _wake_when_older(domain: Domain, incident: IncidentState) -> None:
+    """Look again when an incident's age has doubled, until silence can say nothing more."""
+    live_us = domain.state.live_us
+    doubled_us = live_us + max(live_us - incident.onset_us, domain.knob_us["gather"])
+    if not incident.is_final and doubled_us < incident.final_us:
+        domain.state.wake(_together(domain, doubled_us), "relook", *incident.fault)
 
 
 def _assign(domain: Domain, explanation: Explanation) -> None:
@@ -296,5 +366,6 @@ def _end(domain: Domain, incident: IncidentState) -> None:
     incident.update += 1
     incident.updated_us = state.live_us
     domain.out.append(report.ended(incident, state, domain.rules))
+    domain.unsettle([incident.incident_id])
     domain.standing.name(incident.incident_id, incident.fault[1], None)
     del state.incidents[incident.incident_id]

@@ -1,12 +1,14 @@
 """What the engine says, in the shapes of `schemas.outputs`: incidents with their evidence. Pure."""
 
+import heapq
 import math
 from collections.abc import Iterator
 
-from correlator.inference import Look, Verdict
+from correlator.inference import Verdict
 from correlator.rules.paths import path_text
 from correlator.rules.ruleset import RuleSet
 from correlator.state import EngineState, IncidentState, SymptomKey
+from correlator.weighing import Look
 from schemas.base import from_microseconds
 from schemas.outputs import Cause, Evidence, Incident
 
@@ -25,14 +27,10 @@ def incident(look: Look, state_of: IncidentState, verdict: Verdict, state: Engin
     """Return an incident as it stands after a look, with evidence for, late, against, missing."""
     index = verdict.candidate.fault[0]
     signature = look.rules.signatures[index]
-    shown = sorted(
-        [*_shown(look, verdict), *_against(look, verdict)],
-        key=lambda e: (-e.weight, e.symptom, e.entity),
-    )
-    missing = list(_missing(look, verdict))
-    return _message(
-        state_of, state, shown[:EVIDENCE_MAX] + missing, f"{signature.name} ({signature.location})"
-    )
+    told = heapq.nsmallest(EVIDENCE_MAX, _told(look, verdict), key=lambda one: (-one[0], one[1]))
+    evidence = [_one(look, key, role, weight) for weight, key, role in told]
+    evidence += _missing(look, verdict)
+    return _message(state_of, state, evidence, f"{signature.name} ({signature.location})")
 
 
 def ended(state_of: IncidentState, state: EngineState, rules: RuleSet) -> Incident:
@@ -79,38 +77,31 @@ def _one(look: Look, key: SymptomKey, role: str, weight: float) -> Evidence:
     )
 
 
-def _shown(look: Look, verdict: Verdict) -> Iterator[Evidence]:
+def _told(look: Look, verdict: Verdict) -> Iterator[tuple[float, SymptomKey, str]]:
+    """Yield what was seen: (weight, symptom, role)."""
     candidate = verdict.candidate
-    for key, p in (*candidate.support.items(), *candidate.optional.items()):
-        leak = look.leak(key)
-        yield _one(look, key, "for", math.log((1.0 - (1.0 - leak) * (1.0 - p)) / leak))
-    for key in verdict.candidate.late:
-        yield _one(look, key, "late", 0.0)
-
-
-def _against(look: Look, verdict: Verdict) -> Iterator[Evidence]:
-    for key in sorted(verdict.unexplained):
-        yield _one(look, key, "against", -1.0)
+    for part in (candidate.support, candidate.optional):
+        for key, p in part.items():
+            leak = look.leak(key)
+            yield math.log((1.0 - (1.0 - leak) * (1.0 - p)) / leak), key, "for"
+    for key in candidate.late:
+        yield 0.0, key, "late"
+    for key in verdict.unexplained:
+        yield -1.0, key, "against"
 
 
 def _missing(look: Look, verdict: Verdict) -> Iterator[Evidence]:
     fault = verdict.candidate.fault
-    column = look.codebook.column(fault)
-    if column is None:
-        return
-    for index, cell in enumerate(look.rules.signatures[fault[0]].cells):
-        if cell.optional:
-            continue
-        shown = (*verdict.candidate.support, *verdict.candidate.late)
-        seen = [key[1] for key in shown if key[0] in cell.symptoms]
-        expected = sum(total for (at, _), total in column.totals.items() if at == index)
-        absent = look.codebook.missing(fault, index, seen, expected)
-        if absent:
+    cells = look.rules.signatures[fault[0]].cells
+    for index, absent in sorted(look.codebook.missing(fault, look.sightings).items()):
+        cell = cells[index]
+        if not cell.optional:
+            named = heapq.nsmallest(1 + MISSING_NAMED_MAX, absent)
             yield Evidence(
                 symptom=cell.symptoms[0],
-                entity=absent[0],
+                entity=named[0],
                 at=path_text(cell.path),
-                others=absent[1:MISSING_NAMED_MAX],
+                others=named[1:MISSING_NAMED_MAX],
                 role="missing",
                 weight=round(len(absent) * math.log1p(-cell.p), 6),
                 count=len(absent),

@@ -4,14 +4,29 @@ Worked out from sightings, incidents and codebook; never part of a snapshot. Cal
 that raises, clears or explains a symptom. Keeps: it holds exactly the keys of the sightings.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from correlator.codebook import Cause, Fault
-from correlator.inference import Candidate
+from correlator.profiles import Profile
 from correlator.state import SymptomKey
 
 T = TypeVar("T")
+SETTLED = 7.0
+"""Nats by which a cause must have held for others to be weighed as given it: odds of 1,000 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The cause of an incident, while it is taken for granted."""
+
+    fault: Fault
+    onset_us: int
+    weighed_us: int
+    """When it was last weighed against all that stood."""
+    margin: float
+    """Nats by which it then held against every explanation without its entity."""
 
 
 class Standing:
@@ -26,14 +41,20 @@ class Standing:
         """entity → the symptoms on it."""
         self._roots: dict[str, set[str]] = {}
         """entity → the open incidents that name it as their cause."""
-        self.candidates: dict[Fault, Candidate | None] = {}
-        """fault → how its symptoms weighed when one last changed, None where it cannot be."""
+        self.profiles: dict[Fault, Profile | None] = {}
+        """fault → what it showed when last asked, None where it could not be."""
+        self.settled: dict[str, Settled] = {}
+        """incident id → its cause, while that is granted."""
+        self.free: set[SymptomKey] = set()
+        """the symptoms that no incident with a granted cause holds."""
         self._faults: dict[SymptomKey, tuple[Fault, ...]] = {}
 
     def add(self, key: SymptomKey, causes: tuple[Cause, ...]) -> None:
         """Know a symptom by the faults that show it, in place of those known before."""
         self._unsupport(key)
         self.at.setdefault(key[1], set()).add(key)
+        if key not in self._faults:
+            self.free.add(key)
         self._faults[key] = tuple(fault for fault, _ in causes)
         self.changed(key)
         for fault, cell in causes:
@@ -45,6 +66,7 @@ class Standing:
         self._faults.pop(key, None)
         _discard(self.at, key[1], key)
         self.own(key, incident_id, None)
+        self.free.discard(key)
 
     def own(self, key: SymptomKey, before: str | None, now: str | None) -> None:
         """Move a symptom from one incident to another; None is no incident."""
@@ -52,6 +74,38 @@ class Standing:
             _discard(self.evidence, before, key)
         if now is not None:
             self.evidence.setdefault(now, set()).add(key)
+        if now in self.settled:
+            self.free.discard(key)
+        else:
+            self.free.add(key)
+
+    def settle(self, incident_id: str, cause: Settled | None) -> None:
+        """Grant the cause of an incident from now on, or grant it no longer."""
+        held = self.evidence.get(incident_id, set())
+        if cause is not None:
+            self.settled[incident_id] = cause
+            self.free -= held
+        elif self.settled.pop(incident_id, None):
+            self.free |= held
+
+    def settled_at(self, entity: str) -> list[str]:
+        """Return the incidents whose granted cause is a fault of an entity, sorted."""
+        names = self._roots.get(entity)
+        return sorted(names & self.settled.keys()) if names else []
+
+    def settled_as(self, fault: Fault) -> list[str]:
+        """Return the incidents whose granted cause is a fault, sorted."""
+        return [name for name in self.settled_at(fault[1]) if self.settled[name].fault == fault]
+
+    def free_of(self, entries: Mapping[SymptomKey, object]) -> list[SymptomKey] | None:
+        """Return those of some symptoms that are free, sorted; None where all of them are."""
+        if not self.settled:
+            return None
+        if entries.keys() <= self.free:
+            return None
+        if len(self.free) < len(entries):
+            return sorted(key for key in self.free if key in entries)
+        return sorted(self.free.intersection(entries))
 
     def name(self, incident_id: str, before: str | None, now: str | None) -> None:
         """Know the cause that an incident names in place of another; None is no cause."""
@@ -73,9 +127,13 @@ class Standing:
         return sorted(key for entity in entities for key in self.at.get(entity, ()))
 
     def changed(self, key: SymptomKey) -> None:
-        """Know that a symptom began anew or was corroborated: its faults weigh otherwise now."""
+        """Know that a symptom came, went, began anew or was corroborated."""
         for fault in self._faults.get(key, ()):
-            self.candidates.pop(fault, None)
+            profile = self.profiles.get(fault)
+            if profile is None:
+                self.profiles.pop(fault, None)
+            else:
+                profile.stale.add(key)
 
     def _unsupport(self, key: SymptomKey) -> None:
         self.changed(key)
@@ -84,6 +142,7 @@ class Standing:
             del shown[key]
             if not shown:
                 del self.support[fault]
+                self.profiles.pop(fault, None)
 
 
 def _discard(table: dict[str, set[T]], name: str, member: T) -> None:

@@ -80,6 +80,14 @@ class IncidentState:
     """When it is next checked whether it has ended."""
     confidence: float = 0.0
     margin: float = 0.0
+    weighed_us: int = 0
+    """When its cause was last weighed against all that stood."""
+    base: float = 0.0
+    """What its silence cost then, with the log prior odds; nats."""
+    granted: float = 0.0
+    """Nats by which its cause is taken for granted where others are weighed; 0: it is not."""
+    is_final: bool = False
+    """Nothing that its cause still waits for could undo it by staying silent."""
     ranking: list[tuple[str, str, float]] = field(default_factory=list)
     revises: list[str] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)

@@ -72,6 +72,8 @@ class Topology:
         """node → (dependant, …), sorted; failure-carrying edges only."""
         self.redundant_flags: dict[str, bool] = {}
         """nodes whose redundancy was stated, against or beside their kind."""
+        self.redundant: set[str] = set()
+        """redundancy groups: they fail only when all their members do."""
         self.kind_counts: Counter[str] = Counter()
         self.silent_down: dict[str, set[str]] = {}
         """node → dependants over edges that carry no failure."""
@@ -92,11 +94,6 @@ class Topology:
     def __iter__(self) -> Iterator[str]:
         return iter(self.up)
 
-    def is_redundant(self, node: str) -> bool:
-        """Claim that the node is a redundancy group: it fails only when all its members do."""
-        stated = self.redundant_flags.get(node)
-        return kind_of(node) in self._redundant_kinds if stated is None else stated
-
     def dependencies(self, node: str) -> list[str]:
         """Return what the node depends on, sorted, over failure-carrying edges."""
         if not self.silent_down:
@@ -113,9 +110,13 @@ class Topology:
         if changed:
             self.up[node] = ()
             self.down[node] = ()
-            self.kind_counts[kind_of(node)] += 1
+            kind = kind_of(node)
+            self.kind_counts[kind] += 1
+            if kind in self._redundant_kinds:
+                self.redundant.add(node)
         if redundant is not None and self.redundant_flags.get(node) != redundant:
             self.redundant_flags[node] = redundant
+            self.redundant.add(node) if redundant else self.redundant.discard(node)
             changed = True
         return changed
 
@@ -132,6 +133,7 @@ class Topology:
         del self.up[node], self.down[node]
         self.kind_counts[kind_of(node)] -= 1
         self.redundant_flags.pop(node, None)
+        self.redundant.discard(node)
         self.silent_down.pop(node, None)
         return True
 
@@ -241,7 +243,7 @@ class Topology:
         """Return a networkx copy: nodes with `kind` and `redundant`, edges with `relation`."""
         graph: nx.DiGraph[str] = nx.DiGraph()
         for node in self.up:
-            graph.add_node(node, kind=kind_of(node), redundant=self.is_redundant(node))
+            graph.add_node(node, kind=kind_of(node), redundant=node in self.redundant)
         for dependant, relation, dependency in self.edges():
             graph.add_edge(dependant, dependency, relation=relation)
         return graph
@@ -250,7 +252,7 @@ class Topology:
         """Return an independent copy; O(nodes)."""
         twin = Topology(self.schema)
         twin.up, twin.down = dict(self.up), dict(self.down)
-        twin.redundant_flags = dict(self.redundant_flags)
+        twin.redundant_flags, twin.redundant = dict(self.redundant_flags), set(self.redundant)
         twin.kind_counts = Counter(self.kind_counts)
         twin.silent_down = {node: set(ends) for node, ends in self.silent_down.items()}
         return twin

@@ -21,7 +21,7 @@ from firstfault.packs import find_pack
 from schemas.base import parse_duration, to_microseconds
 from schemas.outputs import DeadLetter
 
-YOUNG_OBJECTS = 50_000
+YOUNG_OBJECTS = 10_000
 """New objects between collections; at the default of 700 a large site is walked all the time."""
 LETTERS_KEPT = 3
 """Dead letters kept to be shown; all are counted."""
@@ -34,7 +34,7 @@ def spare_collections() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+    gc.set_threshold(YOUNG_OBJECTS, 200, 20)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ unless every member of the group has been walked: a group fails only when all it
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from correlator.topology import Topology
 
@@ -27,6 +27,12 @@ class Step:
     kind: str
     relation: str | None = None
     either: bool = False
+    prefix: str = field(init=False, repr=False, compare=False)
+    """What the names of the kind begin with."""
+
+    def __post_init__(self) -> None:
+        """Work out the prefix once: walks ask for it at every node."""
+        object.__setattr__(self, "prefix", f"{self.kind}:")
 
     def __str__(self) -> str:
         """Return the step as rules write it."""
@@ -72,8 +78,7 @@ def _neighbours(topology: Topology, node: str, step: Step) -> Iterable[str]:
     else:
         near = topology.dependencies(node) if step.up else topology.down.get(node, ())
     if step.kind != "*":
-        prefix = f"{step.kind}:"
-        near = [other for other in near if other.startswith(prefix)]
+        near = [other for other in near if other.startswith(step.prefix)]
     if step.relation is not None:
         near = [other for other in near if _joined(topology, node, other, step)]
     return near
@@ -97,27 +102,26 @@ def walk(topology: Topology, root: str, path: Path) -> tuple[str, ...]:
     visited = {root}
     edge = [root]
     for step in path:
-        following: dict[str, None] = {}
-        for node in edge:
-            if (
-                not (step.up or step.either)
-                and node != root
-                and _withstands(topology, node, visited)
-            ):
-                continue
-            for other in _neighbours(topology, node, step):
-                if other not in visited:
-                    following[other] = None
-        edge = sorted(following)
+        edge = onwards(topology, root, edge, visited, step)
         visited.update(edge)
     return tuple(edge)
 
 
-def _withstands(topology: Topology, node: str, affected: set[str]) -> bool:
-    """Claim that a redundancy group still has a member that the walk has not touched."""
-    if not topology.is_redundant(node):
-        return False
-    return any(member not in affected for member in topology.dependencies(node))
+def onwards(
+    topology: Topology, root: str, edge: Iterable[str], visited: set[str], step: Step
+) -> list[str]:
+    """Return where one more step leads from the nodes at the end of a walk, sorted and unique.
+
+    `visited` holds all nodes of the walk, the present end too.
+    """
+    following: dict[str, None] = {}
+    is_down = not (step.up or step.either)
+    for node in edge:
+        may_withstand = is_down and node in topology.redundant and node != root
+        if may_withstand and any(one not in visited for one in topology.dependencies(node)):
+            continue
+        following.update(dict.fromkeys(_neighbours(topology, node, step)))
+    return sorted(following.keys() - visited)
 
 
 def backwards(path: Path, root_kind: str) -> Path:

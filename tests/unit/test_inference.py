@@ -6,11 +6,12 @@ from collections.abc import Mapping
 import pytest
 
 from correlator.codebook import Codebook
-from correlator.inference import Explanation, Look, component
+from correlator.inference import Explanation, Search, component
 from correlator.rules.ruleset import RefutationSpec, RuleSet, SignatureSpec
 from correlator.standing import Standing
 from correlator.state import Sighting
 from correlator.topology import Edge
+from correlator.weighing import Look
 from tests.worlds import SECOND_US, SIGNATURES, cloud, rule_set, signature, topology
 
 RULES = rule_set()
@@ -38,9 +39,9 @@ def explain(
     standing = Standing()
     for key in sightings:
         standing.add(key, book.causes(*key))
-    look = Look(book, sightings, round(now * SECOND_US))
-    symptoms, candidates = component(look, [min(sightings)], standing.support)
-    return look.explain(symptoms, candidates)
+    look = Look(book, sightings, round(now * SECOND_US), standing)
+    symptoms, candidates, _ = component(look, [min(sightings)])
+    return Search(look).explain(symptoms, candidates)
 
 
 def roots(explanation: Explanation) -> list[str]:

@@ -103,7 +103,7 @@ def test_unknown_kinds_and_relations_are_counted_and_used() -> None:
 
 def test_a_redundancy_group_is_one_by_its_kind_unless_it_says_otherwise() -> None:
     topology, _ = build([("lag:1", None), ("lag:2", False), ("vnf:1", True)], [], SCHEMA)
-    flags = [topology.is_redundant(node) for node in ("lag:1", "lag:2", "vnf:1", "vm:9")]
+    flags = [node in topology.redundant for node in ("lag:1", "lag:2", "vnf:1", "vm:9")]
     assert flags == [True, False, True, False]
 
 
@@ -217,7 +217,7 @@ def test_a_document_and_a_copy_give_the_same_graph(placed: Topology) -> None:
     assert again.document() == placed.document()
     assert (again.down, again.silent_down) == (placed.down, placed.silent_down)
     assert "app:1" not in twin
-    assert twin.is_redundant("vnf:1")
+    assert "vnf:1" in twin.redundant
 
 
 def test_a_networkx_graph_holds_kinds_and_relations(placed: Topology) -> None:

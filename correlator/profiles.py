@@ -1,0 +1,147 @@
+"""What a fault shows now: kept from look to look, and brought up to date by what has changed.
+
+Plain data and pure functions of it: symptoms in groups that weigh alike, each with its sorted
+first sightings, so that an onset is tried by counting and not by asking every symptom. Keeps: the
+same symptoms give the same groups, in whatever order they came.
+"""
+
+import itertools
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from correlator.codebook import Fault
+from correlator.rules.ruleset import CellSpec
+from correlator.state import SymptomKey
+
+Group = tuple[int, str, float]
+"""(cell, kind of the entity, chance to see it without a cause): its symptoms weigh alike."""
+Place = tuple[int, str]
+"""(cell, kind of the entity)."""
+
+CROWD = 64
+"""Symptoms from which on a fault's onset is sought anew at each look."""
+ONSETS = 16
+"""Onsets tried for a crowd: quantiles of its first sightings."""
+
+
+@dataclass(slots=True)
+class Profile:
+    """All standing symptoms of one fault, timely or not, and how they weighed when last asked."""
+
+    fault: Fault
+    totals: dict[Place, int]
+    """Entities that a cell addresses, by their kind."""
+    footprint: int
+    """Entities on which it could show anything."""
+    entries: dict[SymptomKey, tuple[Group, int]] = field(default_factory=dict)
+    """symptom → its group and first sighting."""
+    times: dict[Group, list[int]] = field(default_factory=dict)
+    """group → first sightings, sorted."""
+    stale: set[SymptomKey] = field(default_factory=set)
+    """Symptoms that came, went or weigh otherwise since the entries were brought up to date."""
+    is_weighed: bool = False
+    """What follows holds for the entries as they are."""
+    sought_us: int = -1
+    """Up to when silence was counted in when the onset of a crowd was last sought."""
+    onset_us: int = 0
+    missing: list[tuple[CellSpec, int, bool]] = field(default_factory=list)
+    """(cell, entities on which it is expected and not seen, whether it is seen on none)."""
+    final_us: int = 0
+    """Age from which its silence has said all."""
+    alone: float = 0.0
+    """Nats its timely symptoms are worth where nothing else explains them."""
+    whole: "Candidate | None" = None
+    """The fault with none of its symptoms granted to others, as last weighed."""
+
+    def put(self, key: SymptomKey, group: Group, first_us: int) -> None:
+        """Add a symptom."""
+        self.entries[key] = group, first_us
+        insort(self.times.setdefault(group, []), first_us)
+        self.is_weighed = False
+
+    def take(self, key: SymptomKey) -> None:
+        """Take a symptom out, if it is there."""
+        group, first_us = self.entries.pop(key, (None, 0))
+        if group is None:
+            return
+        listed = self.times[group]
+        del listed[bisect_left(listed, first_us)]
+        if not listed:
+            del self.times[group]
+        self.is_weighed = False
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One fault as seen in a look: its timely symptoms and what its silence costs."""
+
+    profile: Profile
+    support: dict[SymptomKey, float] = field(default_factory=dict)
+    """timely symptom → p of its cell."""
+    optional: dict[SymptomKey, float] = field(default_factory=dict)
+    """timely symptom of an optional cell → p."""
+    late: dict[SymptomKey, float] = field(default_factory=dict)
+    """symptom outside the window of this onset → p: explained, but no support."""
+    shows: dict[SymptomKey, float] = field(default_factory=dict)
+    """all of the above together: what it explains."""
+    is_beside: bool = False
+    """Some of its symptoms are granted to others, and left out of all this."""
+    base: float = 0.0
+    """log prior odds and what its silence costs by now."""
+    gain: float = 0.0
+    """base and what its symptoms are worth where nothing else explains them."""
+
+    @property
+    def fault(self) -> Fault:
+        """The signature and the entity."""
+        return self.profile.fault
+
+    @property
+    def onset_us(self) -> int:
+        """When it began."""
+        return self.profile.onset_us
+
+    @property
+    def explains(self) -> set[SymptomKey]:
+        """The timely symptoms, expected and optional ones."""
+        return {*self.support, *self.optional}
+
+
+def timely(
+    times: dict[Group, list[int]], cells: tuple[CellSpec, ...], onset_us: int, lateness_us: int
+) -> Iterator[tuple[Group, int]]:
+    """Yield how many symptoms of each group came in the window of an onset, in order."""
+    for group in sorted(times):
+        until_us = onset_us + cells[group[0]].within_us + lateness_us
+        listed = times[group]
+        count = bisect_right(listed, until_us) - bisect_left(listed, onset_us)
+        if count:
+            yield group, count
+
+
+def onsets(times: Iterable[list[int]]) -> list[int]:
+    """Return the onsets to try for a crowd."""
+    every = sorted(itertools.chain.from_iterable(times))
+    return sorted({every[len(every) * step // ONSETS] for step in range(ONSETS)})
+
+
+def heaviest_onset(turns: list[tuple[int, int, float]], narrowest_us: float) -> int:
+    """Return the onset for which the timely symptoms weigh most, the last of equals.
+
+    `turns` hold (first sighting, length of its window, weight) of each symptom. An old one does
+    not date a new fault: each speaks for the onsets from its own window before its first sighting
+    up to that sighting. `narrowest_us` is the shortest of the windows. O(n log n).
+    """
+    earliest_us = min(first_us for first_us, _, _ in turns)
+    if max(first_us for first_us, _, _ in turns) - earliest_us <= narrowest_us:
+        return earliest_us
+    edges = [(first_us - window_us, 0, weight) for first_us, window_us, weight in turns]
+    edges += [(first_us, 1, weight) for first_us, _, weight in turns]
+    best_us, best, weight_now = earliest_us, -math.inf, 0.0
+    for at_us, ends, weight in sorted(edges):
+        if ends and weight_now >= best - 1e-9:
+            best_us, best = at_us, weight_now
+        weight_now += -weight if ends else weight
+    return best_us

@@ -1,0 +1,441 @@
+"""How heavy each fault is now, by itself: its timely symptoms, its silence, and what is granted.
+
+Pure functions of a codebook, the sightings and the time. Positive and negative evidence as in
+Steinder and Sethi (IM'03), the bipartite noisy-OR of Shrink and Spotlight. Scores are natural
+logarithms (nats). What a sure incident explains is *granted*: others are weighed as given it, so a
+look costs what is news and not what stands.
+"""
+
+import itertools
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from operator import add, sub, truediv
+
+from correlator.codebook import Codebook, Fault
+from correlator.profiles import (
+    CROWD,
+    Candidate,
+    Place,
+    Profile,
+    heaviest_onset,
+    onsets,
+    timely,
+)
+from correlator.rules.paths import walk
+from correlator.rules.ruleset import CellSpec, RuleSet
+from correlator.standing import SETTLED, Settled, Standing
+from correlator.state import Sighting, SymptomKey
+from schemas.base import kind_of
+
+SEEK_STEP_US = 1_000_000
+"""Silence dates a crowd anew once a second; what comes or goes does so at once."""
+Q_MAX = 0.999999
+"""No symptom is ever explained so well that another cause could add nothing at all."""
+
+
+_UNKNOWN = Profile((0, ""), {}, 0)
+
+
+class Look:
+    """One look at what stands; holds what its functions share."""
+
+    def __init__(
+        self,
+        codebook: Codebook,
+        sightings: dict[SymptomKey, Sighting],
+        now_us: int,
+        standing: Standing,
+    ) -> None:
+        self.codebook = codebook
+        self.rules: RuleSet = codebook.rules
+        self.knobs = codebook.rules.knobs
+        self.sightings = sightings
+        self.now_us = now_us
+        self.standing = standing
+        self.least = min(self.knobs.gain_min, self.knobs.gain_first)
+        """nats a fault must exceed, alone, to be considered at all"""
+        self._granted: dict[SymptomKey, tuple[str, float] | None] = {}
+        self._seek_us = now_us - now_us % SEEK_STEP_US
+        self._lateness_us = self.rules.lateness_us
+        self._priors = [math.log(s.prior) - math.log1p(-s.prior) for s in self.rules.signatures]
+
+    def leak(self, key: SymptomKey) -> float:
+        """Return the chance to see a symptom with no cause at all."""
+        sighting = self.sightings[key]
+        spurious = self.rules.symptoms[key[0]].spurious
+        return spurious * self.knobs.resighting if sighting.count > 1 else spurious
+
+    def candidate(self, fault: Fault) -> tuple[Candidate | None, list[str]]:
+        """Return a fault as it stands beside what is granted, None where it cannot be believed.
+
+        Also returns the incidents that it makes doubtful: these are to be granted no longer, and
+        what was weighed given them is to be weighed anew.
+        """
+        standing = self.standing
+        if standing.profiles.get(fault, _UNKNOWN) is None:
+            return None, []
+        free = standing.free_of(standing.support.get(fault, {}))
+        same = standing.settled_as(fault)
+        if same:
+            is_over = self._refuted(fault)
+            again = (name for name in same if is_over or self._has_come_again(fault, name, free))
+            return None, list(again)
+        is_idle = free is not None and self._is_idle(fault, free)
+        profile = None if is_idle or self._refuted(fault) else self._profile(fault)
+        if profile is None:
+            return None, []
+        free = self.standing.free_of(profile.entries)
+        if free is not None:
+            return self._beside(profile, free)
+        self._weigh(profile)
+        candidate = profile.whole = profile.whole or self._sorted_out(profile)
+        candidate.base = self.base(profile, self.now_us - profile.onset_us)
+        candidate.gain = candidate.base + profile.alone
+        return (candidate if candidate.gain > self.least else None), []
+
+    def _beside(
+        self, profile: Profile, free: list[SymptomKey]
+    ) -> tuple[Candidate | None, list[str]]:
+        """Return a fault by its free symptoms alone; those granted to others are not missing."""
+        part = Profile(profile.fault, dict(profile.totals), profile.footprint)
+        for (cell, kind, _), listed in profile.times.items():
+            part.totals[cell, kind] = part.totals.get((cell, kind), 0) - len(listed)
+        for key in free:
+            group, first_us = profile.entries[key]
+            part.put(key, group, first_us)
+            part.totals[group[:2]] += 1
+        if not free:
+            return None, []
+        self._weigh(part)
+        candidate = self._sorted_out(part)
+        candidate.is_beside = True
+        candidate.base = self.base(part, self.now_us - part.onset_us)
+        candidate.gain = candidate.base + part.alone
+        same = self.standing.settled_at(profile.fault[1])
+        doubtful = self._doubtful(candidate, profile, same)
+        is_believed = candidate.gain > self.least and not same and not doubtful
+        return (candidate if is_believed else None), doubtful
+
+    def _doubtful(self, candidate: Candidate, profile: Profile, same: list[str]) -> list[str]:
+        """Return the incidents whose granted causes a fault might well replace.
+
+        A granted cause was weighed against all that stood then, this fault included: at best what
+        has come since pays what this one costs. So both must be worth more than the margin; and
+        what the fault does not show must be too little for the granted cause to stand beside it.
+        Margins are not over other faults of the same entity: these are weighed as a whole.
+        """
+        settled = self.standing.settled
+        if same:
+            gain = self._alone(profile)
+            return [name for name in same if self._is_behind(settled[name], gain)]
+        bound = min(candidate.profile.alone, -candidate.base)
+        if bound <= SETTLED or candidate.gain <= self.least:
+            return []
+        holders = {self.sightings[key].incident for key in profile.entries}
+        weak = sorted(
+            holder
+            for holder in holders & settled.keys()
+            if holder and settled[holder].margin < bound
+        )
+        return [
+            holder
+            for holder in weak
+            if self._worth_since(candidate, settled[holder]) > settled[holder].margin
+            and self._beside_gain(holder, profile) <= SETTLED
+        ]
+
+    def _is_behind(self, settled: Settled, gain: float) -> bool:
+        """Claim that a granted cause by itself gains less than another fault does."""
+        profile = self._profile(settled.fault)
+        return profile is None or self._alone(profile) < gain
+
+    def _alone(self, profile: Profile) -> float:
+        """Return what a fault gains by itself, whatever is granted."""
+        self._weigh(profile)
+        return self.base(profile, self.now_us - profile.onset_us) + profile.alone
+
+    def silence(self, fault: Fault) -> tuple[float, float] | None:
+        """Return the base of a fault by now and when silence has said all; None if it cannot be."""
+        profile = None if self._refuted(fault) else self._profile(fault)
+        if profile is None:
+            return None
+        self._weigh(profile)
+        age_us = self.now_us - profile.onset_us
+        return self.base(profile, age_us), self.base(profile, max(age_us, profile.final_us))
+
+    def _worth_since(self, candidate: Candidate, settled: Settled) -> float:
+        """Return what those symptoms of a fault are worth that came since another was weighed."""
+        return sum(
+            math.log(p / self.leak(key) + 1.0 - p)
+            for part in (candidate.support, candidate.optional)
+            for key, p in part.items()
+            if self.sightings[key].first_us >= settled.weighed_us
+        )
+
+    def _beside_gain(self, holder: str, rival: Profile) -> float:
+        """Return what a granted cause would still add beside a fault."""
+        profile = self._profile(self.standing.settled[holder].fault)
+        if profile is None:
+            return 0.0
+        self._weigh(profile)
+        cells = self.rules.signatures[rival.fault[0]].cells
+        own = self._sorted_out(profile)
+        own.base = self.base(profile, self.now_us - profile.onset_us)
+        q = {key: self.leak(key) for key in own.explains}
+        for key in q.keys() & rival.entries.keys():
+            p = cells[rival.entries[key][0][0]].p
+            q[key] = 1.0 - (1.0 - q[key]) * (1.0 - p)
+        return self.gain(own, q)
+
+    def _has_come_again(self, fault: Fault, name: str, free: list[SymptomKey] | None) -> bool:
+        """Claim that news too late for a granted cause would be enough for the same fault anew."""
+        column, began_us = self.codebook.column(fault), self.standing.settled[name].onset_us
+        if column is None:
+            return False
+        cells = self.rules.signatures[fault[0]].cells
+        anew = Profile(fault, column.totals, len(column.reach))
+        self._put(anew, free or ())
+        for key, ((cell, _, _), first_us) in list(anew.entries.items()):
+            if 0 <= first_us - began_us <= cells[cell].within_us + self._lateness_us:
+                anew.take(key)
+        if not anew.entries:
+            return False
+        self._weigh(anew)
+        return self.base(anew, self.now_us - anew.onset_us) + anew.alone > self.least
+
+    def granted(self, key: SymptomKey) -> tuple[str, float] | None:
+        """Return the incident whose granted cause shows a free symptom best, and its p."""
+        if key not in self._granted:
+            self._granted[key] = max(self._grants(key), key=lambda one: one[1], default=None)
+        return self._granted[key]
+
+    def forget_granted(self) -> None:
+        """Ask anew what is granted: some incidents are so no longer."""
+        self._granted.clear()
+
+    def _grants(self, key: SymptomKey) -> Iterator[tuple[str, float]]:
+        for fault, _ in self.codebook.causes(*key) if self.standing.settled else ():
+            for name in self.standing.settled_at(fault[1]):
+                cell = self.codebook.cell_of(fault, *key)
+                if cell is not None and self.standing.settled[name].fault == fault:
+                    yield name, self.rules.signatures[fault[0]].cells[cell].p
+
+    def q(self, key: SymptomKey) -> float:
+        """Return the chance to see a free symptom given what is granted."""
+        granted = self.granted(key)
+        leak = self.leak(key)
+        return leak if granted is None else min(Q_MAX, 1.0 - (1.0 - leak) * (1.0 - granted[1]))
+
+    # ---- what a fault shows --------------------------------------------------------------------
+
+    def _profile(self, fault: Fault) -> Profile | None:
+        """Return all that a fault shows, None where it cannot be, or not be believed."""
+        kept, support = self.standing.profiles, self.standing.support.get(fault, {})
+        if fault not in kept:
+            kept[fault] = self._gathered(fault) if self._is_hopeful(fault, support) else None
+        profile = kept[fault]
+        if profile is not None and profile.stale:
+            changed = sorted(profile.stale)
+            for key in changed:
+                profile.take(key)
+            self._put(profile, [key for key in changed if key in support])
+            profile.stale.clear()
+        return profile if profile is not None and profile.entries else None
+
+    def _is_hopeful(self, fault: Fault, support: Iterable[SymptomKey]) -> bool:
+        """Claim that a fault could be believed if all that may be its symptoms were."""
+        least = self.least - self._priors[fault[0]]
+        return any(worth > least for worth in itertools.accumulate(self._at_most(fault, support)))
+
+    def _is_idle(self, fault: Fault, free: list[SymptomKey]) -> bool:
+        """Claim that its news alone can make a fault neither believed nor anything doubtful."""
+        is_rival = bool(self.standing.settled_at(fault[1]))
+        return not is_rival and not self._is_hopeful(fault, free)
+
+    def _at_most(self, fault: Fault, keys: Iterable[SymptomKey]) -> Iterator[float]:
+        """Yield what each symptom can be worth to a fault that may show it."""
+        for key in keys:
+            p = self.codebook.largest_p[fault[0], key[0]]
+            yield math.log(p / self.leak(key) + 1.0 - p)
+
+    def _gathered(self, fault: Fault) -> Profile | None:
+        column = self.codebook.column(fault)
+        if column is None:
+            return None
+        profile = Profile(fault, column.totals, len(column.reach))
+        self._put(profile, self.standing.support[fault])
+        return profile
+
+    def _put(self, profile: Profile, keys: Iterable[SymptomKey]) -> None:
+        for key, cell in self.codebook.cells_of(profile.fault, keys):
+            group = cell, kind_of(key[1]), self.leak(key)
+            profile.put(key, group, self.sightings[key].first_us)
+
+    # ---- how heavy it is -----------------------------------------------------------------------
+
+    def _weigh(self, profile: Profile) -> None:
+        """Date a fault, and work out what its symptoms are worth and which are missing."""
+        is_crowd = len(profile.entries) >= CROWD
+        if profile.is_weighed and (not is_crowd or profile.sought_us == self._seek_us):
+            return
+        profile.sought_us = self._seek_us
+        onset_us = self._likeliest_onset(profile) if is_crowd else self._onset(profile)
+        if profile.is_weighed and onset_us == profile.onset_us:
+            return
+        profile.onset_us, profile.is_weighed, profile.whole = onset_us, True, None
+        cells = self.rules.signatures[profile.fault[0]].cells
+        alone, optional = 0.0, 0.0
+        shown: dict[Place, int] = {}
+        for (cell, kind, leak), count in timely(profile.times, cells, onset_us, self._lateness_us):
+            worth = count * math.log(cells[cell].p / leak + 1.0 - cells[cell].p)
+            if cells[cell].optional:
+                optional += worth
+            else:
+                alone += worth
+                shown[cell, kind] = shown.get((cell, kind), 0) + count
+        if alone > self.knobs.source_cap:
+            alone = self._capped_alone(profile)
+        profile.alone = alone + min(optional, self.knobs.optional_cap)
+        profile.missing = [
+            (cells[cell], total - shown.get((cell, kind), 0), (cell, kind) not in shown)
+            for (cell, kind), total in profile.totals.items()
+            if total > shown.get((cell, kind), 0) and not cells[cell].optional
+        ]
+        silent_us = max((cell.within_us for cell, _, _ in profile.missing), default=0)
+        profile.final_us = silent_us + self._lateness_us
+
+    def _capped_alone(self, profile: Profile) -> float:
+        candidate = self._sorted_out(profile)
+        return self._capped(candidate, {key: self.leak(key) for key in candidate.support})
+
+    def _sorted_out(self, profile: Profile) -> Candidate:
+        """Return a fault with its symptoms: what is timely, optional and late."""
+        candidate = Candidate(profile)
+        cells = self.rules.signatures[profile.fault[0]].cells
+        for key in sorted(profile.entries):
+            (index, _, _), first_us = profile.entries[key]
+            cell = cells[index]
+            if not 0 <= first_us - profile.onset_us <= cell.within_us + self._lateness_us:
+                candidate.late[key] = cell.p
+            elif cell.optional:
+                candidate.optional[key] = cell.p
+            else:
+                candidate.support[key] = cell.p
+        candidate.shows = {**candidate.late, **candidate.optional, **candidate.support}
+        return candidate
+
+    def _onset(self, profile: Profile) -> int:
+        cells = self.rules.signatures[profile.fault[0]].cells
+        turns, narrowest_us = [], math.inf
+        for (index, _, leak), first_us in profile.entries.values():
+            within_us = cells[index].within_us + self._lateness_us
+            narrowest_us = min(narrowest_us, within_us)
+            weight = math.log((1.0 - (1.0 - leak) * (1.0 - cells[index].p)) / leak)
+            turns.append((first_us, within_us, weight))
+        return heaviest_onset(turns, narrowest_us)
+
+    def _likeliest_onset(self, profile: Profile) -> int:
+        """Return the onset that fits best what has come by now, and what has not.
+
+        Where very much is expected, some of it always stands for other reasons; an onset taken
+        from that would make all that is still to come count as missing.
+        """
+        cells = self.rules.signatures[profile.fault[0]].cells
+        seen = [
+            (index, math.log(cells[index].p / leak + 1.0 - cells[index].p), listed)
+            for (index, _, leak), listed in sorted(profile.times.items())
+        ]
+        expected: dict[int, int] = {}
+        for (index, _), total in profile.totals.items():
+            if not cells[index].optional:
+                expected[index] = expected.get(index, 0) + total
+        fits = {at: self._fit(cells, seen, expected, at) for at in onsets(profile.times.values())}
+        return max(fits, key=lambda at_us: (fits[at_us], at_us))
+
+    def _fit(
+        self,
+        cells: tuple[CellSpec, ...],
+        seen: list[tuple[int, float, list[int]]],
+        expected: dict[int, int],
+        onset_us: int,
+    ) -> float:
+        fit, left = 0.0, dict(expected)
+        for index, worth, listed in seen:
+            until_us = onset_us + cells[index].within_us + self._lateness_us
+            count = bisect_right(listed, until_us) - bisect_left(listed, onset_us)
+            fit += count * worth
+            if index in left:
+                left[index] -= count
+        age_us = max(0, self._seek_us - onset_us)
+        for index, missing in left.items():
+            if missing > 0:
+                cost = missing * self._silent(cells[index], age_us)
+                is_silent = missing == expected[index]
+                fit += max(cost, self.knobs.absence_cap) if is_silent else cost
+        return fit
+
+    def base(self, profile: Profile, age_us: int) -> float:
+        """Return log prior odds plus what every expected and unseen symptom costs at an age.
+
+        A cell of which nothing is seen on any entity of a kind costs no more than the cap: its
+        collector may be deaf, or what would have spoken may be dead itself.
+        """
+        score = self._priors[profile.fault[0]]
+        for cell, count, is_silent in profile.missing:
+            cost = count * self._silent(cell, max(0, age_us))
+            score += max(cost, self.knobs.absence_cap) if is_silent else cost
+        return score
+
+    def _silent(self, cell: CellSpec, age_us: int) -> float:
+        """Return what one symptom of a cell costs that has not come by an age: the arrival CDF."""
+        on_time, within_us = self.knobs.on_time, cell.within_us
+        if age_us < within_us:
+            arrived = on_time * age_us / within_us
+        elif age_us < within_us + self._lateness_us:
+            arrived = on_time + (1.0 - on_time) * (age_us - within_us) / self._lateness_us
+        else:
+            arrived = 1.0
+        return math.log1p(-cell.p * arrived)
+
+    def _refuted(self, fault: Fault) -> bool:
+        for refutation in self.rules.signatures[fault[0]].refuted_by:
+            for node in walk(self.codebook.topology, fault[1], refutation.path):
+                sighting = self.sightings.get((refutation.symptom, node))
+                if sighting is not None and self.now_us - sighting.last_us <= refutation.fresh_us:
+                    return True
+        return False
+
+    # ---- what it adds to others ----------------------------------------------------------------
+
+    def gain(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return what a fault adds to an explanation that explains each symptom with chance q."""
+        return candidate.base + self.worth(candidate, q)
+
+    def worth(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return what the symptoms of a fault are worth where each is explained with chance q."""
+        # The sum of log(p / q + 1 - p), term by term in that order, at a third of a loop's cost.
+        chances = candidate.support.values()
+        odds = map(truediv, chances, map(q.__getitem__, candidate.support))
+        total = sum(map(math.log, map(sub, map(add, odds, repeat(1.0)), chances)))
+        if total > self.knobs.source_cap:
+            total = self._capped(candidate, q)
+        return total + self._optional_worth(candidate, q)
+
+    def _optional_worth(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return what optional symptoms add: no term is negative, so the cap ends the sum."""
+        cap, total = self.knobs.optional_cap, 0.0
+        for key, p in candidate.optional.items():
+            total += math.log(p / q[key] + 1.0 - p)
+            if total >= cap:
+                return cap
+        return total
+
+    def _capped(self, candidate: Candidate, q: dict[SymptomKey, float]) -> float:
+        """Return the support with each source counted up to the cap: one liar condemns nobody."""
+        by_source: dict[str, float] = {}
+        for key, p in candidate.support.items():
+            source = self.sightings[key].source
+            by_source[source] = by_source.get(source, 0.0) + math.log(p / q[key] + 1.0 - p)
+        return sum(min(by_source[source], self.knobs.source_cap) for source in sorted(by_source))
