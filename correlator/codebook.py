@@ -16,16 +16,14 @@ from schemas.base import kind_of
 
 Fault = tuple[int, str]
 """(index of the signature in the rule set, entity)."""
-Cause = tuple[Fault, int]
-"""A fault and the index of the cell through which it may show."""
 Walk = tuple[list[str], set[str]]
 """(the nodes at its end, all nodes on it)."""
-Route = tuple[int, Path, int]
-"""(signature, steps back to its root, cell)."""
+Route = tuple[int, Path]
+"""(signature, steps back to its root)."""
 
 NEIGHBOURHOOD_MAX = 20_000
 """Nodes an edit may touch before everything is worked out anew instead."""
-WALKS_MAX = 1_000
+WALKS_MAX = 100
 """Entities whose walks are kept, for the signatures that share their beginnings."""
 COLUMNS_MAX = 200_000
 """Entities whose columns are kept; beyond it all are dropped and come back on demand."""
@@ -95,7 +93,7 @@ class Codebook:
         # the causes of all that it shows, as far again.
         self._hops = max(shown, default=0) + max(claimed, default=0) + 1
         self._columns: dict[str, dict[int, Column | None]] = {}
-        self._causes: dict[str, dict[str, tuple[Cause, ...]]] = {}
+        self._causes: dict[str, dict[str, tuple[Fault, ...]]] = {}
 
     def column(self, fault: Fault) -> Column | None:
         """Return what a fault shows, or None where the entity cannot have it."""
@@ -187,8 +185,8 @@ class Codebook:
                     yield key, cell
                     break
 
-    def causes(self, symptom: str, entity: str) -> tuple[Cause, ...]:
-        """Return every fault that may show a symptom on an entity, with its cell, sorted.
+    def causes(self, symptom: str, entity: str) -> tuple[Fault, ...]:
+        """Return every fault that may show a symptom on an entity, sorted.
 
         It is found by walking back, which knows neither redundancy groups nor `where`: `cell_of`
         has the last word, and is asked only of faults that are worth a column.
@@ -202,12 +200,11 @@ class Codebook:
             known[symptom] = self._find_causes(symptom, entity)
         return known[symptom]
 
-    def _find_causes(self, symptom: str, entity: str) -> tuple[Cause, ...]:
-        found: dict[Fault, int] = {}
-        for index, back, cell in self._routes_to(symptom, kind_of(entity)):
-            for root in starts(self.topology, entity, back):
-                found.setdefault((index, root), cell)
-        return tuple(sorted(found.items()))
+    def _find_causes(self, symptom: str, entity: str) -> tuple[Fault, ...]:
+        found: set[Fault] = set()
+        for index, back in self._routes_to(symptom, kind_of(entity)):
+            found.update((index, root) for root in starts(self.topology, entity, back))
+        return tuple(sorted(found))
 
     def _routes_to(self, symptom: str, kind: str) -> tuple[Route, ...]:
         known = self._routes.get((symptom, kind))
@@ -216,11 +213,8 @@ class Codebook:
             for index, path in self._listing.get(symptom, ()):
                 root_kind = self.rules.signatures[index].root
                 if (path[-1].kind if path else root_kind) in ("*", kind):
-                    layout = self._layouts[index]
-                    cell = layout.cell_at[layout.paths.index(path), symptom]
-                    routes.append((index, backwards(path, root_kind), cell))
-            known = tuple(sorted(dict.fromkeys(routes), key=lambda route: len(route[1])))
-            self._routes[symptom, kind] = known
+                    routes.append((index, backwards(path, root_kind)))
+            known = self._routes[symptom, kind] = tuple(dict.fromkeys(routes))
         return known
 
     def missing(self, fault: Fault, seen: Container[tuple[str, str]]) -> dict[int, list[str]]:

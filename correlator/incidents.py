@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from correlator import inference, planner, report
 from correlator.domain import Domain
-from correlator.inference import Explanation, Search, Verdict
+from correlator.inference import Explanation, Verdict
 from correlator.standing import SETTLED
 from correlator.state import IncidentState, SymptomKey
 from correlator.weighing import Look
@@ -80,17 +80,16 @@ def _still_holds(domain: Domain, present: Look, incident: IncidentState) -> bool
 
 def _explain(domain: Domain, present: Look, start: SymptomKey) -> None:
     """Explain one component, and bring the incidents in line with what explains it best."""
-    symptoms, candidates, doubtful = inference.component(present, [start])
-    while doubtful:
-        domain.unsettle(doubtful)
+    found = inference.component(present, start)
+    while found.doubtful:
+        domain.unsettle(found.doubtful)
         present.forget_granted()
-        symptoms, candidates, doubtful = inference.component(present, [start])
-    domain.state.dirty.discard(start)
-    domain.state.dirty.difference_update(symptoms)
-    explanation = Search(present).explain(symptoms, candidates)
-    if candidates:
+        found = inference.component(present, start)
+    domain.state.dirty -= found.symptoms
+    explanation = inference.explain(present, found)
+    if found.candidates:
         _reconcile(domain, present, explanation)
-    for key in symptoms:
+    for key in explanation.symptoms:
         granted = None if key in explanation.owner else present.granted(key)
         if granted is not None:
             domain.own(key, granted[0])

@@ -8,7 +8,7 @@ explain never adds a fault; nothing depends on the order in which sightings came
 import heapq
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from correlator.codebook import Fault
 from correlator.profiles import Candidate
@@ -29,6 +29,8 @@ IMPROVEMENTS_MAX = 2
 """Passes that may take up better explanations, and how many each may."""
 CLOSE_MAX = 128
 """A chosen fault that explains more is granted while a smaller one is weighed."""
+CROWD_GAIN = 100.0
+"""Nats from which on a fault that explains so many spares weighing what could explain fewer."""
 RANKS_MAX = 4
 """Runner-ups told of each cause."""
 
@@ -262,34 +264,70 @@ def _sigmoid(x: float) -> float:
     return 0.5 + 0.5 * math.tanh(x / 2.0)
 
 
-def component(
-    look: Look, start: Iterable[SymptomKey]
-) -> tuple[list[SymptomKey], list[Candidate], list[str]]:
+@dataclass(slots=True)
+class Component:
+    """What is explained together."""
+
+    symptoms: set[SymptomKey]
+    candidates: list[Candidate] = field(default_factory=list)
+    spared: set[Fault] = field(default_factory=set)
+    """Faults not weighed: a crowd of symptoms that one fault explains holds all of theirs."""
+    doubtful: list[str] = field(default_factory=list)
+    """Incidents to grant no longer; the component is to be asked for again."""
+
+
+def component(look: Look, start: SymptomKey) -> Component:
     """Return the free symptoms joined to `start` by faults that could stand, and those faults.
 
     A fault that would not be believed even if it alone explained all it shows joins nothing: so a
-    pool that serves every host does not make one component of all of them. Where a fault makes
-    incidents doubtful, these alone are returned: they are to be granted no longer, and the
-    component is to be asked for again.
+    pool that serves every host does not make one component of all of them.
     """
-    waiting = sorted(key for key in start if key in look.standing.free)
-    symptoms = set(waiting)
-    candidates: list[Candidate] = []
+    found = Component({start})
+    waiting = [start]
     met: set[Fault] = set()
-    while waiting and len(symptoms) < COMPONENT_MAX:
-        for fault, _ in look.codebook.causes(*waiting.pop()):
-            if fault in met:
+    crowds: list[Candidate] = []
+    while waiting and len(found.symptoms) < COMPONENT_MAX:
+        causes = look.codebook.causes(*waiting.pop())
+        faults = [fault for fault in causes if fault not in met]
+        met.update(faults)
+        for fault in _largest_first(look, faults):
+            support = look.standing.support[fault]
+            if len(support) < CLOSE_MAX and any(support.keys() <= c.shows.keys() for c in crowds):
+                found.spared.add(fault)
                 continue
-            met.add(fault)
-            candidate, doubtful = look.candidate(fault)
-            if doubtful:
-                return [], [], doubtful
+            candidate, found.doubtful = look.candidate(fault)
+            if found.doubtful:
+                return found
             if candidate is None:
                 continue
-            candidates.append(candidate)
-            joined = sorted(near for near in candidate.shows if near not in symptoms)
-            symptoms.update(joined)
+            found.candidates.append(candidate)
+            if candidate.gain >= CROWD_GAIN and len(candidate.shows) >= CLOSE_MAX:
+                crowds.append(candidate)
+            joined = sorted(candidate.shows.keys() - found.symptoms)
+            found.symptoms.update(joined)
             waiting.extend(joined)
+    return found
+
+
+def _largest_first(look: Look, faults: list[Fault]) -> list[Fault]:
+    support = look.standing.support
+    return sorted(faults, key=lambda fault: -len(support[fault]))
+
+
+def explain(look: Look, found: Component) -> Explanation:
+    """Return the best explanation of a component; faults that were spared get a say about rests."""
+    symptoms = sorted(found.symptoms)
+    explanation = Search(look).explain(symptoms, _likeliest(found.candidates))
+    rest = (key for key in symptoms if key not in explanation.owner)
+    left = {fault for key in rest for fault in look.codebook.causes(*key)} & found.spared
+    weighed = (look.candidate(fault)[0] for fault in sorted(left))
+    more = [candidate for candidate in weighed if candidate is not None]
+    if not more:
+        return explanation
+    return Search(look).explain(symptoms, _likeliest(found.candidates + more))
+
+
+def _likeliest(candidates: list[Candidate]) -> list[Candidate]:
+    """Return the likeliest faults, those of smaller footprints first."""
     likeliest = sorted(candidates, key=lambda c: (-c.gain, c.fault))[:CANDIDATES_MAX]
-    by_footprint = sorted(likeliest, key=lambda c: (c.profile.footprint, c.fault))
-    return sorted(symptoms), by_footprint, []
+    return sorted(likeliest, key=lambda c: (c.profile.footprint, c.fault))

@@ -93,7 +93,7 @@ def _expected_by(domain: Domain, key: SymptomKey) -> str | None:
     and each incident is looked at once more when silence has said all.
     """
     rules = domain.rules
-    for fault, _ in domain.codebook.causes(*key):
+    for fault in domain.codebook.causes(*key):
         for incident_id in domain.standing.naming(fault[1]):
             incident = domain.state.incidents[incident_id]
             signature = rules.signatures[fault[0]]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from correlator.codebook import Cause, Fault
+from correlator.codebook import Fault
 from correlator.profiles import Profile
 from correlator.state import SymptomKey
 
@@ -33,8 +33,8 @@ class Standing:
     """The symptoms that are known now, found from three sides."""
 
     def __init__(self) -> None:
-        self.support: dict[Fault, dict[SymptomKey, int]] = {}
-        """fault → the symptoms it shows → index of the cell."""
+        self.support: dict[Fault, dict[SymptomKey, None]] = {}
+        """fault → the symptoms it may show."""
         self.evidence: dict[str, set[SymptomKey]] = {}
         """incident id → the symptoms it holds."""
         self.at: dict[str, set[SymptomKey]] = {}
@@ -49,16 +49,16 @@ class Standing:
         """the symptoms that no incident with a granted cause holds."""
         self._faults: dict[SymptomKey, tuple[Fault, ...]] = {}
 
-    def add(self, key: SymptomKey, causes: tuple[Cause, ...]) -> None:
+    def add(self, key: SymptomKey, causes: tuple[Fault, ...]) -> None:
         """Know a symptom by the faults that show it, in place of those known before."""
         self._unsupport(key)
         self.at.setdefault(key[1], set()).add(key)
         if key not in self._faults:
             self.free.add(key)
-        self._faults[key] = tuple(fault for fault, _ in causes)
+        self._faults[key] = causes
         self.changed(key)
-        for fault, cell in causes:
-            self.support.setdefault(fault, {})[key] = cell
+        for fault in causes:
+            self.support.setdefault(fault, {})[key] = None
 
     def remove(self, key: SymptomKey, incident_id: str | None) -> None:
         """Forget a symptom, and that an incident held it."""

@@ -216,7 +216,7 @@ class Look:
         self._granted.clear()
 
     def _grants(self, key: SymptomKey) -> Iterator[tuple[str, float]]:
-        for fault, _ in self.codebook.causes(*key) if self.standing.settled else ():
+        for fault in self.codebook.causes(*key) if self.standing.settled else ():
             for name in self.standing.settled_at(fault[1]):
                 cell = self.codebook.cell_of(fault, *key)
                 if cell is not None and self.standing.settled[name].fault == fault:

@@ -79,7 +79,7 @@ def restarted(folding: Engine) -> Engine:
     """Return an engine that goes on from a snapshot of another."""
     document = json.loads(folding.state.text())
     library = {rules.hash: rules for rules in (*LIBRARY, GENERIC)}
-    return Engine(restore(document, folding.rules.schema), RULES, library)
+    return Engine(restore(document, folding.state.topology.schema), RULES, library)
 
 
 @given(logs(), st.integers(0, 30), MODES, KINDS_OF_RULES)

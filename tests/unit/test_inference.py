@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from correlator import inference
 from correlator.codebook import Codebook
-from correlator.inference import Explanation, Search, component
+from correlator.inference import Explanation
 from correlator.rules.ruleset import RefutationSpec, RuleSet, SignatureSpec
 from correlator.standing import Standing
 from correlator.state import Sighting
@@ -40,8 +41,7 @@ def explain(
     for key in sightings:
         standing.add(key, book.causes(*key))
     look = Look(book, sightings, round(now * SECOND_US), standing)
-    symptoms, candidates, _ = component(look, [min(sightings)])
-    return Search(look).explain(symptoms, candidates)
+    return inference.explain(look, inference.component(look, min(sightings)))
 
 
 def roots(explanation: Explanation) -> list[str]:
