@@ -66,7 +66,9 @@ def _look_at(domain: Domain, entity: str) -> None:
     """Look again at what stands on an entity, and at incidents of which it is the cause."""
     state = domain.state
     state.dirty.update(domain.standing.on([entity]))
-    for name in domain.standing.naming(entity):
+    named = domain.standing.naming(entity)
+    domain.unsettle(named)
+    for name in named:
         state.dirty.update(domain.standing.held_by(name))
     domain.look_soon()
 

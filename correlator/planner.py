@@ -1,43 +1,40 @@
 """From a cause to steps: guards first, harmless steps at once, destructive ones only with proof.
 
-Reads one domain and one incident; what it decides leaves as `Decision`s and `Action`s.
-Keeps: I1 (no step that needs a fence before the fence of that very generation is CONFIRMED), I3
-(no destructive step on one source), I4 (none in a gap, a hold or maintenance), I6 (one
-idempotency key per effect).
+Reads one domain and one incident; what it decides leaves as `Decision`s and `Action`s. The
+reasons against a step are in `guards.py`. A step whose method fails is tried with its next one;
+when all have failed a person is paged, and nothing that needed it ever leaves.
+Keeps: I6 (one idempotency key per effect); with the guards I1, I3 and I4.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 from correlator.domain import Domain
-from correlator.rules.conditions import parse_structure
+from correlator.guards import Plan, PlannedStep, Reason, against_plan, against_step
 from correlator.rules.paths import parse_path, walk
 from correlator.state import IncidentState, Sent
-from schemas.base import digest, from_microseconds, kind_of
+from schemas.base import digest, from_microseconds
 from schemas.inputs import Result
-from schemas.outputs import DESTRUCTIVE_VERBS, Action, Decision, Verb
+from schemas.outputs import DESTRUCTIVE_VERBS, Action, Decision, Precondition
 from schemas.rules import Policy, Step
 
 FINAL = frozenset({"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN", "REVOKED"})
+FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN"})
+"""An attempt that ended without its effect being proven: the next method has its turn."""
 TELLING = frozenset({"notify", "page"})
 """Verbs whose every update is an effect of its own, and which nothing takes back."""
-SOURCES_MIN = 2
-"""Independent sources a destructive step needs."""
+FENCE_PROOFS = {
+    "bmc_off": frozenset({"OFF"}),
+    "pdu_off": frozenset({"OFF"}),
+    "storage_blocklist": frozenset({"BLOCKED"}),
+    "tor_port_down": frozenset({"DOWN"}),
+    "watchdog_bound": frozenset({"ELAPSED"}),
+    "kdump": frozenset({"DUMPING"}),
+}
+"""method → what must have been observed after it: a return code proves nothing (H12, H13)."""
+LATE_US = 1_000_000
+"""Grace past the validity of an action before its result is no longer waited for."""
 REVOKE_US = 60_000_000
 """How long a revocation is worth delivering: as long as an action may wait by default."""
-Refusal = tuple[str, str, str]
-"""(verdict, reason, sentence)."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
-    """One step of a policy for one root."""
-
-    policy: Policy
-    number: int
-    verb: Verb
-    body: Step
-    targets: tuple[str, ...]
 
 
 def plan(domain: Domain, incident: IncidentState) -> None:
@@ -45,20 +42,23 @@ def plan(domain: Domain, incident: IncidentState) -> None:
     policy = policy_for(domain, incident.fault[0])
     if policy is None:
         text = f"no policy speaks of {incident.fault[0]}"
-        _say(domain, incident, "", ("note", "no_policy", text))
+        _say(domain, incident, "", Reason("note", "no_policy", text))
         return
-    refusal = next(_refusals(domain, incident, policy), None)
-    if refusal is not None:
-        _say(domain, incident, policy.name, refusal)
+    _time_out(domain, incident)
+    laid = Plan(domain, incident, policy)
+    reason = against_plan(laid)
+    if reason is not None:
+        _wait(laid, policy.name, reason)
         return
-    steps = _steps(domain, policy, incident.fault[1])
+    steps = _steps(laid)
     for step in steps:
-        proofs = _proofs(domain, incident, step, steps)
-        refusal = next(_step_refusals(domain, incident, step, proofs), None)
-        if refusal is not None:
-            _say(domain, incident, f"{policy.name} step {step.number}", refusal)
+        ready = replace(step, proofs=_proofs(step, steps))
+        reason = against_step(ready) if _is_unfinished(ready) else None
+        if reason is not None:
+            _wait(laid, f"{policy.name} step {step.number}", reason)
             return
-        _send(domain, incident, step, [key for key, _ in proofs])
+        for target in step.targets:
+            _try(ready, target)
 
 
 def policy_for(domain: Domain, signature: str) -> Policy | None:
@@ -68,141 +68,148 @@ def policy_for(domain: Domain, signature: str) -> Policy | None:
     return next(named, None) or next(general, None)
 
 
-def _steps(domain: Domain, policy: Policy, root: str) -> list[PlannedStep]:
-    written = [(verb, body or Step()) for entry in policy.do for verb, body in entry.items()]
+def _steps(laid: Plan) -> list[PlannedStep]:
+    written = [(verb, body or Step()) for entry in laid.policy.do for verb, body in entry.items()]
     return [
-        PlannedStep(policy, number, verb, body, _targets(domain, root, body.target))
+        PlannedStep(laid, number, verb, body, _targets(laid, body.target))
         for number, (verb, body) in enumerate(written, start=1)
     ]
 
 
-def _targets(domain: Domain, root: str, target: str) -> tuple[str, ...]:
+def _targets(laid: Plan, target: str) -> tuple[str, ...]:
     path = target.removeprefix("$root").removeprefix(".")
-    return walk(domain.state.topology, root, parse_path(path)) if path else (root,)
+    topology = laid.domain.state.topology
+    return walk(topology, laid.root, parse_path(path)) if path else (laid.root,)
 
 
-# ---- guards --------------------------------------------------------------------------------
+def _wait(laid: Plan, what: str, reason: Reason) -> None:
+    """Say why not, and ask again when time alone may change it."""
+    if reason.again_us is not None:
+        laid.domain.state.wake(reason.again_us, "plan", laid.incident.incident_id)
+    _say(laid.domain, laid.incident, what, reason)
 
 
-def _refusals(domain: Domain, incident: IncidentState, policy: Policy) -> Iterator[Refusal]:
-    state = domain.state
-    root = incident.fault[1]
-    if incident.confidence < policy.confidence_min:
-        text = f"{root}: confidence {incident.confidence:.3f} is below {policy.confidence_min}"
-        yield "wait", "confidence_below_policy", text
-    if root in state.sessions:
-        yield "refuse", "maintenance", f"{root} is under maintenance by {state.sessions[root].by}"
-    for text in policy.guard.only_if:
-        if not parse_structure(text).holds(state.topology, root):
-            yield "refuse", "guard_only_if", f"{root}: {text} does not hold"
-    yield from _crowds(domain, policy)
+# ---- attempts ------------------------------------------------------------------------------
 
 
-def _crowds(domain: Domain, policy: Policy) -> Iterator[Refusal]:
-    state = domain.state
-    stop = policy.guard.stop_if
-    if stop is not None:
-        since_us = state.live_us - round(stop.within * 1e6)
-        roots = {root for at_us, root in state.roots_us if at_us >= since_us}
-        hit = sum(kind_of(root) == stop.roots for root in roots)
-        all_of_kind = state.topology.kind_counts.get(stop.roots, 0)
-        if hit > stop.share * all_of_kind:
-            text = f"{hit} of {all_of_kind} {stop.roots} entities are roots"
-            yield "refuse", "guard_stop_if", f"{text}: it is us, or what they share"
-    budget = policy.guard.max
-    if budget is not None:
-        since_us = state.live_us - round(budget.per * 1e6)
-        recent = [at for at in state.actions_us.get(policy.name, []) if at >= since_us]
-        state.actions_us[policy.name] = recent
-        if len(recent) >= budget.actions:
-            yield "refuse", "guard_max", f"{len(recent)} actions in {budget.per:g} s are the budget"
+def _attempts(incident: IncidentState, verb: str, target: str) -> list[Sent]:
+    return [sent for sent in incident.sent if (sent.verb, sent.target) == (verb, target)]
 
 
-def _proofs(
-    domain: Domain, incident: IncidentState, step: PlannedStep, steps: list[PlannedStep]
-) -> list[tuple[str, str]]:
-    """Return (idempotency key, state) of each action a step needs, for this root as it is now."""
-    needed = step.body.needs.split(".")[0] if step.body.needs else None
-    states = {sent.key: sent.state for sent in incident.sent}
-    keys = [
-        _key(domain, incident, other.verb, target)
-        for other in steps
-        if other.verb == needed and other.number < step.number
-        for target in other.targets
-    ]
-    return [(key, states.get(key, "not sent")) for key in keys]
+def _is_unfinished(step: PlannedStep) -> bool:
+    """Claim that some target of a step has not been tried, or may be tried otherwise."""
+    incident = step.plan.incident
+    tried = [_attempts(incident, step.verb, target) for target in step.targets]
+    return not all(attempts and attempts[-1].state not in FAILED for attempts in tried)
 
 
-def _step_refusals(
-    domain: Domain, incident: IncidentState, step: PlannedStep, proofs: list[tuple[str, str]]
-) -> Iterator[Refusal]:
-    states = sorted({state for _, state in proofs})
-    if step.body.needs and states != ["CONFIRMED"]:
-        found = ", ".join(states) or "nothing to confirm"
-        yield "wait", "needs_proof", f"{step.verb} waits for {step.body.needs} ({found})"
-    if step.verb in DESTRUCTIVE_VERBS:
-        yield from _dangers(domain, incident, step.verb)
-        yield from _too_young(domain, incident, step)
+def _try(step: PlannedStep, target: str) -> None:
+    """Send a step to a target, with the next method where one has failed."""
+    attempts = _attempts(step.plan.incident, step.verb, target)
+    if attempts and attempts[-1].state not in FAILED:
+        return
+    methods: list[str] = [*step.body.methods] or [""]
+    if len(attempts) < len(methods):
+        _send(step, target, len(attempts), methods[len(attempts)])
+    elif step.verb == "fence":
+        _give_up(step, target, attempts)
 
 
-def _dangers(domain: Domain, incident: IncidentState, verb: str) -> Iterator[Refusal]:
-    state = domain.state
-    if incident.state != "open":
-        yield "refuse", "only_suspected", f"{verb} needs a named cause, this one is suspected"
-    if state.hold is not None:
-        yield "wait", "domain_hold", f"{verb} waits: the domain is held ({state.hold})"
-    if state.live_us < state.gap_until_us:
-        state.wake(state.gap_until_us, "plan", incident.incident_id)
-        yield "wait", "stream_gap", f"{verb} waits: the log has just had a gap"
-    held = [state.sightings[key] for key in domain.standing.held_by(incident.incident_id)]
-    sources = {name for one in held if one.cleared_us is None for name in one.witnesses}
-    if len(sources) < SOURCES_MIN:
-        yield "wait", "one_witness", f"{verb} needs {SOURCES_MIN} sources, there is {len(sources)}"
+def _give_up(step: PlannedStep, target: str, attempts: list[Sent]) -> None:
+    """Say that a target cannot be fenced, and call a person: nothing that needs it will leave."""
+    domain, incident = step.plan.domain, step.plan.incident
+    tried = ", ".join(sent.method or step.verb for sent in attempts)
+    text = f"{target} cannot be fenced: {tried} gave no proof; nothing is evacuated"
+    if _say(domain, incident, f"{step.verb} {target}", Reason("refuse", "unfenceable", text)):
+        _emit(step, _sent(step, "page", target, 0), {"reason": text})
 
 
-def _too_young(domain: Domain, incident: IncidentState, step: PlannedStep) -> Iterator[Refusal]:
-    """Harmless steps never wait for what only destructive ones need."""
-    state = domain.state
-    hold_us = round(step.policy.hold * 1e6)
-    if state.live_us - incident.since_us < hold_us:
-        state.wake(incident.since_us + hold_us, "plan", incident.incident_id)
-        root = incident.fault[1]
-        yield "wait", "hold", f"{root} must stay the best explanation for {step.policy.hold:g} s"
+def _proofs(step: PlannedStep, steps: list[PlannedStep]) -> tuple[tuple[str, str], ...]:
+    """Return (idempotency key, state) of what a step needs, for each root as it is now."""
+    if not step.body.needs:
+        return ()
+    needed = step.body.needs.split(".")[0]
+    earlier = [one for one in steps if one.verb == needed and one.number < step.number]
+    return tuple(_best_proof(one, target) for one in earlier for target in one.targets)
+
+
+def _best_proof(step: PlannedStep, target: str) -> tuple[str, str]:
+    """Return the attempt of this generation that is CONFIRMED, else the last one."""
+    incident = step.plan.incident
+    attempts = _attempts(incident, step.verb, target)
+    keys = [_key(step, step.verb, target, number) for number in range(len(attempts))]
+    now = [sent for sent, key in zip(attempts, keys, strict=True) if sent.key == key]
+    confirmed = [sent for sent in now if sent.state == "CONFIRMED"]
+    if confirmed or now:
+        best = (confirmed or now)[-1]
+        return best.key, best.state
+    return _key(step, step.verb, target, 0), "not sent"
 
 
 # ---- actions -------------------------------------------------------------------------------
 
 
-def _key(domain: Domain, incident: IncidentState, verb: str, target: str) -> str:
-    state = domain.state
+def _key(step: PlannedStep, verb: str, target: str, attempt: int) -> str:
+    state, incident = step.plan.domain.state, step.plan.incident
     told = (incident.incident_id, incident.update) if verb in TELLING else ()
     generation = state.generations.get(target, 0)
-    return digest(state.domain, verb, target, generation, incident.mode, 0, *told)
+    return digest(state.domain, verb, target, generation, incident.mode, attempt, *told)
 
 
-def _send(domain: Domain, incident: IncidentState, step: PlannedStep, needs: list[str]) -> None:
-    """Emit a step's actions that have not left yet."""
-    state = domain.state
-    root = incident.fault[1]
-    name = step.policy.name
+def _sent(step: PlannedStep, verb: str, target: str, attempt: int, method: str = "") -> Sent:
+    state = step.plan.domain.state
+    due_us = state.live_us + round(step.body.timeout * 1e6) + LATE_US
+    key = _key(step, verb, target, attempt)
+    return Sent(key, verb, target, step.number, state.live_us, method=method, due_us=due_us)
+
+
+def _send(step: PlannedStep, target: str, attempt: int, method: str) -> None:
+    """Emit one action of a step, and say so."""
+    incident, root = step.plan.incident, step.plan.root
     parameters = {k: v.replace("$root", root) for k, v in step.body.parameters.items()}
-    for target in step.targets:
-        if any(sent.verb == step.verb and sent.target == target for sent in incident.sent):
-            continue
-        key = _key(domain, incident, step.verb, target)
-        sent = Sent(key, step.verb, target, step.number, state.live_us)
-        incident.sent.append(sent)
-        state.actions_us.setdefault(name, []).append(state.live_us)
-        action = _action(domain, incident, sent, name, round(step.body.timeout * 1e6))
-        domain.out.append(action.model_copy(update={"needs": needs, "parameters": parameters}))
-        text = f"{step.verb} {target}: {incident.fault[0]} of {root} ({incident.mode})"
-        _say(domain, incident, f"{name} step {step.number} {target}", ("act", "policy", text))
+    _emit(step, _sent(step, step.verb, target, attempt, method), parameters)
+    by = f" by {method}" if method else ""
+    text = f"{step.verb} {target}{by}: {incident.fault[0]} of {root} ({incident.mode})"
+    what = f"{step.plan.policy.name} step {step.number} {target} {attempt}"
+    _say(step.plan.domain, incident, what, Reason("act", "policy", text))
+
+
+def _emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
+    domain, incident, policy = step.plan.domain, step.plan.incident, step.plan.policy
+    state = domain.state
+    attempt = len(_attempts(incident, sent.verb, sent.target))
+    incident.sent.append(sent)
+    state.wake(sent.due_us, "plan", incident.incident_id)
+    state.actions_us.setdefault(policy.name, []).append(state.live_us)
+    action = _action(domain, incident, sent, policy.name, round(step.body.timeout * 1e6))
+    is_destructive = sent.verb in DESTRUCTIVE_VERBS
+    more = {
+        "needs": [key for key, _ in step.proofs] if sent.verb == step.verb else [],
+        "parameters": parameters,
+        "method": sent.method,
+        "attempt": attempt,
+        "preconditions": _preconditions(step, sent.target) if is_destructive else [],
+    }
+    domain.out.append(action.model_copy(update=more))
+
+
+def _preconditions(step: PlannedStep, target: str) -> list[Precondition]:
+    """Return what an actuator checks again before it acts: the world may have moved on."""
+    state = step.plan.domain.state
+    checks = [Precondition(fact="maintenance", target=target, equals="no")]
+    if target in state.boots:
+        checks.append(Precondition(fact="boot_id", target=target, equals=state.boots[target]))
+    if step.body.needs:
+        checks.append(Precondition(fact="fence", target=step.plan.root, equals="CONFIRMED"))
+    return checks
 
 
 def _action(
     domain: Domain, incident: IncidentState, sent: Sent, policy: str, valid_us: int
 ) -> Action:
     state = domain.state
+    if sent.verb in DESTRUCTIVE_VERBS:
+        state.fence_tokens[sent.target] = state.fence_tokens.get(sent.target, 0) + 1
     return Action(
         action_id=digest(sent.key, state.epoch or 0),
         idempotency_key=sent.key,
@@ -211,7 +218,10 @@ def _action(
         target_generation=state.generations.get(sent.target, 0),
         domain=state.domain,
         epoch=state.epoch or 0,
+        fence_token=state.fence_tokens.get(sent.target, 0),
         incident_id=incident.incident_id,
+        cause=f"{incident.fault[0]} of {incident.fault[1]}",
+        confidence=incident.confidence,
         policy=policy,
         step=sent.step,
         mode=incident.mode,  # type: ignore[arg-type]
@@ -234,6 +244,9 @@ def revoke(domain: Domain, incident: IncidentState) -> None:
     incident.said.clear()
 
 
+# ---- results -------------------------------------------------------------------------------
+
+
 def take_result(domain: Domain, result: Result) -> None:
     """Note what came of an action; the steps that waited for it may now leave."""
     state = domain.state
@@ -250,29 +263,51 @@ def take_result(domain: Domain, result: Result) -> None:
 def _note_result(domain: Domain, incident: IncidentState, sent: Sent, result: Result) -> None:
     if incident.mode == "dry_run":
         text = f"{sent.verb} {sent.target}: a dry run proves nothing"
-        _say(domain, incident, sent.key, ("refuse", "dry_run_result", text))
+        _say(domain, incident, sent.key, Reason("refuse", "dry_run_result", text))
         return
     sent.state = result.state
     text = f"{sent.verb} {sent.target}: {result.state} by {result.actuator}"
-    _say(domain, incident, f"{sent.key} {result.state}", ("note", "result", text))
-    if sent.verb == "unfence" and result.state == "CONFIRMED":
+    reason = Reason("note", "result", text)
+    if result.state == "CONFIRMED" and sent.verb == "fence" and not _is_proven(result):
+        sent.state = "UNKNOWN"
+        text = f"fence {sent.target}: CONFIRMED by {result.actuator} without what was observed"
+        reason = Reason("refuse", "no_proof", text)
+    _say(domain, incident, f"{sent.key} {result.state}", reason)
+    if sent.verb == "unfence" and sent.state == "CONFIRMED":
         domain.state.next_generation(sent.target)
     plan(domain, incident)
 
 
-def _say(domain: Domain, incident: IncidentState, what: str, refusal: Refusal) -> None:
-    verdict, reason, text = refusal
-    if incident.said.get(what) == reason:
-        return
-    incident.said[what] = reason
+def _is_proven(result: Result) -> bool:
+    """Claim that a fence was observed to have worked, by a method that can be observed."""
+    expected = FENCE_PROOFS.get(str(result.proof.get("method", "")), frozenset())
+    return str(result.proof.get("observed_state", "")) in expected
+
+
+def _time_out(domain: Domain, incident: IncidentState) -> None:
+    """End the wait for results that are overdue: no answer is no success."""
+    for sent in incident.sent:
+        is_late = sent.due_us and sent.due_us <= domain.state.live_us
+        if is_late and sent.state not in FINAL and sent.verb not in TELLING:
+            sent.state = "TIMED_OUT"
+            text = f"{sent.verb} {sent.target}: no result in time"
+            _say(domain, incident, f"{sent.key} TIMED_OUT", Reason("note", "timed_out", text))
+
+
+def _say(domain: Domain, incident: IncidentState, what: str, reason: Reason) -> bool:
+    """Say a decision unless it is what was said of this last; return whether it was said."""
+    if incident.said.get(what) == reason.code:
+        return False
+    incident.said[what] = reason.code
     domain.out.append(
         Decision(
             entity=incident.fault[1],
-            verdict=verdict,  # type: ignore[arg-type]
-            reason=reason,
-            text=text,
+            verdict=reason.verdict,  # type: ignore[arg-type]
+            reason=reason.code,
+            text=reason.text,
             incident_id=incident.incident_id,
             policy=what or None,
             decided_at=from_microseconds(domain.state.log_us),
         )
     )
+    return True

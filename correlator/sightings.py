@@ -50,6 +50,14 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     source = _source(event)
     if not spooled and source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX:
         sighting.witnesses.append(source)
+        _witnessed(domain, sighting)
+
+
+def _witnessed(domain: Domain, sighting: Sighting) -> None:
+    """Ask for a plan anew that waited for one more witness."""
+    incident = domain.state.incidents.get(sighting.incident or "")
+    if incident is not None and "one_witness" in incident.said.values():
+        domain.state.wake(domain.state.live_us, "plan", incident.incident_id)
 
 
 def _source(event: Event) -> str:

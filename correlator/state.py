@@ -60,6 +60,9 @@ class Sent:
     step: int
     sent_us: int
     state: str = "SENT"
+    method: str = ""
+    due_us: int = 0
+    """Live time from which a result is no longer waited for; 0: for ever."""
 
 
 @dataclass(slots=True)
@@ -134,6 +137,7 @@ class EngineState:
     sessions: dict[str, Session] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
+    fence_tokens: dict[str, int] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     roots_us: list[tuple[int, str]] = field(default_factory=list)
     actions_us: dict[str, list[int]] = field(default_factory=dict)

@@ -95,6 +95,16 @@ class Decision(Wire):
     decided_at: str = Field(description="log time")
 
 
+class Precondition(Wire):
+    """A fact that an actuator checks itself before it acts."""
+
+    fact: Literal["fence", "boot_id", "maintenance"] = Field(
+        description="fence: of the target's present generation; boot_id: last seen; maintenance"
+    )
+    target: EntityId = Field(description="whose fact, e.g. host:compute-3")
+    equals: str = Field(description="CONFIRMED, a boot_id, or yes and no")
+
+
 class Action(Wire):
     """One step of a plan (topic ``firstfault.actions.v1``); signed by the shell, not here."""
 
@@ -107,11 +117,21 @@ class Action(Wire):
     target_generation: int = Field(ge=0, description="boots, or starts, of the target seen so far")
     domain: str = Field(description="e.g. pod-1")
     epoch: int = Field(0, ge=0, description="offset of the owner's claim")
+    fence_token: int = Field(
+        0, ge=0, description="counts destructive actions on the target; a lower one is refused"
+    )
     incident_id: str = Field(description="why")
+    cause: str = Field("", description="the same in words, e.g. host-hang of host:compute-3")
+    confidence: float = Field(0.0, ge=0.0, le=1.0, description="of the cause when it left")
     policy: str = Field(description="the policy it comes from")
     step: int = Field(ge=1, description="position in the plan, from 1")
     mode: Literal["enforce", "dry_run", "approve"] = Field(description="fixed per plan")
     needs: list[str] = Field(default_factory=list, description="idempotency keys to be CONFIRMED")
+    preconditions: list[Precondition] = Field(
+        default_factory=list, description="checked by the actuator at run time; one false refuses"
+    )
+    method: str = Field("", description="of a fence: bmc_off, pdu_off, storage_blocklist, …")
+    attempt: int = Field(0, ge=0, description="methods tried before this one")
     parameters: dict[str, str] = Field(default_factory=dict, description="e.g. away_from")
     expires_at: str = Field(description="log time after which it must not be run")
 
@@ -137,5 +157,6 @@ __all__ = [
     "Evidence",
     "Incident",
     "Output",
+    "Precondition",
     "Verb",
 ]

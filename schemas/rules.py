@@ -208,12 +208,19 @@ class Guard(Strict):
     only_if: Names = Field(default_factory=list, min_length=0, description="structure of the root")
 
 
+FenceMethod = Literal["bmc_off", "pdu_off", "storage_blocklist", "tor_port_down", "watchdog_bound"]
+"""How a host is kept from writing; each has a proof of its own (action contract)."""
+
+
 class Step(Strict):
     """One action of a plan."""
 
     target: str = Field("$root", description="$root, or $root.PATH for each entity there")
     needs: str | None = Field(None, description="VERB.confirmed of an earlier step")
     timeout: Duration = Field("60s", validate_default=True, description="validity of the action")
+    methods: list[FenceMethod] = Field(
+        default_factory=list, description="of a fence: independent ones, tried one after the other"
+    )
     parameters: dict[str, str] = Field(default_factory=dict, description="passed on; $root filled")
 
 

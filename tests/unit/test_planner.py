@@ -9,6 +9,7 @@ from schemas.inputs import Command, Result, Tick
 from schemas.outputs import Action, Decision, Output
 from schemas.rules import Policy
 from tests.worlds import (
+    POLICIES,
     RULES,
     SIGNATURES,
     Row,
@@ -42,7 +43,10 @@ def of(outputs: list[Output], verb: str) -> Action:
 def answer(action: Action, state: str = "CONFIRMED") -> Result:
     """Return an actuator's answer."""
     given = {"action_id": action.action_id, "idempotency_key": action.idempotency_key}
-    return Result.model_validate({**given, "actuator": "actuator:1", "state": state})
+    proof = {"method": action.method or "bmc_off", "observed_state": "OFF"}
+    return Result.model_validate(
+        {**given, "actuator": "actuator:1", "state": state, "proof": proof}
+    )
 
 
 def stepped(folding: Engine, rows: list[Row]) -> list[Output]:
@@ -54,6 +58,11 @@ def ticking(rows: list[Row], end: float) -> list[Row]:
     """Return a live log: the rows with a tick each 100 ms."""
     ticks: list[Row] = [(n / 10, Tick()) for n in range(1, round(end * 10) + 1)]
     return sorted([*rows, *ticks], key=lambda row: row[0])
+
+
+def after(start: float, end: float) -> list[Row]:
+    """Return a tick each half second of a span."""
+    return [(start + n / 2, Tick()) for n in range(1, round((end - start) * 2) + 1)]
 
 
 def live(rules: RuleSet = RULES, edges: list[Edge] | None = None, mode: str = "enforce") -> Engine:
@@ -70,13 +79,71 @@ def test_harmless_steps_leave_at_once_and_destructive_ones_wait_for_their_proof(
     assert of(second, "evacuate_vm").needs == [of(first, "fence").idempotency_key]
 
 
-@pytest.mark.parametrize("state", ["FAILED", "UNKNOWN", "TIMED_OUT", "REJECTED", "RUNNING"])
-def test_nothing_but_a_confirmed_fence_is_a_proof(state: str) -> None:
+@pytest.mark.parametrize("state", ["FAILED", "UNKNOWN", "TIMED_OUT", "REJECTED"])
+def test_a_host_that_cannot_be_fenced_is_paged_for_and_nothing_is_evacuated(state: str) -> None:
     folding = live()
-    first = stepped(folding, ticking(DOWN, 2.0))
-    fence = of(first, "fence")
-    second = stepped(folding, [(2.1, answer(fence, state)), *ticking([], 1.0)])
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    second = stepped(folding, [(2.1, answer(fence, state)), *after(2.1, 60.0)])
+    assert actions(second) == [("page", HOST)]
+    assert reasons(second).count("unfenceable") == 1
+
+
+def test_a_fence_that_runs_is_no_proof_and_one_that_never_answers_times_out() -> None:
+    folding = live()
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    second = stepped(folding, [(2.1, answer(fence, "RUNNING")), *after(2.1, 50.0)])
     assert actions(second) == []
+    third = stepped(folding, after(50.0, 70.0))
+    assert actions(third) == [("page", HOST)]
+    assert {code for code in reasons(third) if code != "policy"} == {"timed_out", "unfenceable"}
+
+
+@pytest.mark.parametrize(
+    "proof", [{}, {"method": "ping"}, {"method": "bmc_off", "observed_state": "ON"}]
+)
+def test_a_confirmation_without_what_was_observed_is_none(proof: dict[str, str]) -> None:
+    folding = live()
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    told = answer(fence).model_copy(update={"proof": proof})
+    second = stepped(folding, [(2.1, told)])
+    assert actions(second) == [("page", HOST)]
+    assert reasons(second)[0] == "no_proof"
+
+
+LADDER = ["bmc_off", "pdu_off"]
+
+
+def laddered() -> RuleSet:
+    """Return rules under which a host is fenced by its BMC, else by its power outlets."""
+    recover, tell = POLICIES
+    steps = [{"fence": {"methods": LADDER}}, *recover.model_dump(exclude_unset=True)["do"][2:]]
+    given = recover.model_dump(by_alias=True, exclude_unset=True) | {"do": steps, "hold": "1s"}
+    return rule_set(policies=[Policy.model_validate(given), tell])
+
+
+def test_the_next_method_has_its_turn_when_one_fails_and_its_proof_counts() -> None:
+    folding = live(laddered())
+    bmc = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    pdu = of(stepped(folding, [(2.1, answer(bmc, "FAILED"))]), "fence")
+    assert [(one.method, one.attempt, one.fence_token) for one in (bmc, pdu)] == [
+        ("bmc_off", 0, 1),
+        ("pdu_off", 1, 2),
+    ]
+    assert bmc.idempotency_key != pdu.idempotency_key
+    third = stepped(folding, [(2.2, answer(pdu))])
+    assert actions(third) == [("evacuate_vm", vm) for vm in VMS]
+    assert of(third, "evacuate_vm").needs == [pdu.idempotency_key]
+    facts = [(one.fact, one.target) for one in of(third, "evacuate_vm").preconditions]
+    assert facts == [("maintenance", VMS[0]), ("fence", HOST)]
+
+
+def test_a_host_that_speaks_again_is_not_evacuated() -> None:
+    folding = live()
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    back = event(HOST, "host.down", "cleared")
+    second = stepped(folding, [(2.1, back), (2.2, answer(fence))])
+    assert actions(second) == []
+    assert reasons(second)[-1] == "contradictory_evidence"
 
 
 def test_a_result_after_a_final_one_changes_nothing() -> None:

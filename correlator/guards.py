@@ -1,0 +1,219 @@
+"""Why a plan, or a step of it, must not leave now: one small pure function for each reason.
+
+A guard reads what the planner shows it and returns a `Reason`, or None where it has nothing
+against it. The tuples at the end are all there are, in the order in which they are asked; the
+first reason is the one that is told. Called by the planner alone.
+Keeps: I1 (nothing that needs a fence before the proof of it), I3 (nothing destructive on one
+source), I4 (nor in a gap, a hold or maintenance).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from correlator.domain import Domain
+from correlator.rules.conditions import parse_structure
+from correlator.state import IncidentState
+from schemas.base import kind_of
+from schemas.outputs import DESTRUCTIVE_VERBS, Verb
+from schemas.rules import Policy, Step
+
+SOURCES_MIN = 2
+"""Independent sources a destructive step needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why not, or not yet."""
+
+    verdict: str
+    """`wait` where it may pass by itself, else `refuse`."""
+    code: str
+    text: str
+    again_us: int | None = None
+    """Live time at which it is worth asking again; None where something else will ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A policy laid on an incident."""
+
+    domain: Domain
+    incident: IncidentState
+    policy: Policy
+
+    @property
+    def root(self) -> str:
+        """The entity that the incident names."""
+        return self.incident.fault[1]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step of a plan, with what it needs."""
+
+    plan: Plan
+    number: int
+    verb: Verb
+    body: Step
+    targets: tuple[str, ...]
+    proofs: tuple[tuple[str, str], ...] = ()
+    """(idempotency key, state) of each action that must be CONFIRMED first."""
+
+
+PlanGuard = Callable[[Plan], Reason | None]
+StepGuard = Callable[[PlannedStep], Reason | None]
+
+
+# ---- the whole plan ------------------------------------------------------------------------
+
+
+def confidence(plan: Plan) -> Reason | None:
+    """A policy says how sure it wants to be."""
+    found, least = plan.incident.confidence, plan.policy.confidence_min
+    if found >= least:
+        return None
+    text = f"{plan.root}: confidence {found:.3f} is below {least}"
+    return Reason("wait", "confidence_below_policy", text)
+
+
+def maintenance(plan: Plan) -> Reason | None:
+    """What is worked on is expected to fail (I4)."""
+    session = plan.domain.state.sessions.get(plan.root)
+    if session is None:
+        return None
+    return Reason("refuse", "maintenance", f"{plan.root} is under maintenance by {session.by}")
+
+
+def structure(plan: Plan) -> Reason | None:
+    """A policy may hold for some structures only."""
+    for text in plan.policy.guard.only_if:
+        if not parse_structure(text).holds(plan.domain.state.topology, plan.root):
+            return Reason("refuse", "guard_only_if", f"{plan.root}: {text} does not hold")
+    return None
+
+
+def fleet_share(plan: Plan) -> Reason | None:
+    """Too many roots of a kind at once: it is us, or what they share (H7)."""
+    stop, state = plan.policy.guard.stop_if, plan.domain.state
+    if stop is None:
+        return None
+    window_us = round(stop.within * 1e6)
+    since_us = state.live_us - window_us
+    told = [(at, root) for at, root in state.roots_us if at >= since_us]
+    hit = len({root for _, root in told if kind_of(root) == stop.roots})
+    every = state.topology.kind_counts.get(stop.roots, 0)
+    if hit <= stop.share * every:
+        return None
+    text = f"{hit} of {every} {stop.roots} entities are roots: it is us, or what they share"
+    again_us = min(at for at, root in told if kind_of(root) == stop.roots) + window_us + 1
+    return Reason("refuse", "guard_stop_if", text, again_us)
+
+
+def budget(plan: Plan) -> Reason | None:
+    """So many actions of a policy in a window and no more (I5)."""
+    most, state = plan.policy.guard.max, plan.domain.state
+    if most is None:
+        return None
+    window_us = round(most.per * 1e6)
+    recent = [
+        at for at in state.actions_us.get(plan.policy.name, []) if at >= state.live_us - window_us
+    ]
+    if len(recent) < most.actions:
+        return None
+    text = f"{len(recent)} actions in {most.per:g} s are the budget"
+    return Reason("refuse", "guard_max", text, recent[-most.actions] + window_us + 1)
+
+
+# ---- one step ------------------------------------------------------------------------------
+
+
+def proof(step: PlannedStep) -> Reason | None:
+    """A step waits until what it needs is CONFIRMED for the same generation (I1)."""
+    states = sorted({state for _, state in step.proofs})
+    if not step.body.needs or states == ["CONFIRMED"]:
+        return None
+    found = ", ".join(states) or "nothing to confirm"
+    return Reason("wait", "needs_proof", f"{step.verb} waits for {step.body.needs} ({found})")
+
+
+def only_suspected(step: PlannedStep) -> Reason | None:
+    """A cause that is not named well enough ends nothing."""
+    if step.plan.incident.state == "open":
+        return None
+    text = f"{step.verb} needs a named cause, this one is suspected"
+    return Reason("refuse", "only_suspected", text)
+
+
+def held(step: PlannedStep) -> Reason | None:
+    """An operator, or a doubt about the domain, holds it (I4)."""
+    hold = step.plan.domain.state.hold
+    if hold is None:
+        return None
+    return Reason("wait", "domain_hold", f"{step.verb} waits: the domain is held ({hold})")
+
+
+def stream_gap(step: PlannedStep) -> Reason | None:
+    """After a gap of the log nobody knows what was missed (I4)."""
+    state = step.plan.domain.state
+    if state.live_us >= state.gap_until_us:
+        return None
+    text = f"{step.verb} waits: the log has just had a gap"
+    return Reason("wait", "stream_gap", text, state.gap_until_us)
+
+
+def one_witness(step: PlannedStep) -> Reason | None:
+    """One liar condemns nobody (I3)."""
+    domain = step.plan.domain
+    held_keys = domain.standing.held_by(step.plan.incident.incident_id)
+    sightings = (domain.state.sightings[key] for key in held_keys)
+    sources = {name for one in sightings if one.cleared_us is None for name in one.witnesses}
+    if len(sources) >= SOURCES_MIN:
+        return None
+    text = f"{step.verb} needs {SOURCES_MIN} sources, there is {len(sources)}"
+    return Reason("wait", "one_witness", text)
+
+
+def speaks_again(step: PlannedStep) -> Reason | None:
+    """A root whose own symptoms clear is not as dead as was thought (X22)."""
+    domain, root = step.plan.domain, step.plan.root
+    keys = domain.standing.held_by(step.plan.incident.incident_id)
+    gone = [key for key in keys if key[1] == root and not domain.stands(key)]
+    if not gone:
+        return None
+    text = f"{step.verb} waits: {gone[0][0]} of {root} has cleared"
+    return Reason("wait", "contradictory_evidence", text)
+
+
+def too_young(step: PlannedStep) -> Reason | None:
+    """A common cause gets the time to show before anything is ended."""
+    state, policy = step.plan.domain.state, step.plan.policy
+    due_us = step.plan.incident.since_us + round(policy.hold * 1e6)
+    if state.live_us >= due_us:
+        return None
+    text = f"{step.plan.root} must stay the best explanation for {policy.hold:g} s"
+    return Reason("wait", "hold", text, due_us)
+
+
+PLAN_GUARDS: tuple[PlanGuard, ...] = (confidence, maintenance, structure, fleet_share, budget)
+STEP_GUARDS: tuple[StepGuard, ...] = (proof,)
+DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
+    only_suspected,
+    held,
+    stream_gap,
+    one_witness,
+    speaks_again,
+    too_young,
+)
+
+
+def against_plan(plan: Plan) -> Reason | None:
+    """Return the first reason against a plan as a whole."""
+    return next(filter(None, (guard(plan) for guard in PLAN_GUARDS)), None)
+
+
+def against_step(step: PlannedStep) -> Reason | None:
+    """Return the first reason against a step; harmless steps are asked fewer questions."""
+    guards = STEP_GUARDS
+    if step.verb in DESTRUCTIVE_VERBS:
+        guards = (*STEP_GUARDS, *DESTRUCTIVE_GUARDS)
+    return next(filter(None, (guard(step) for guard in guards)), None)
