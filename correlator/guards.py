@@ -7,18 +7,29 @@ Keeps: I1 (nothing that needs a fence before the proof of it), I3 (nothing destr
 source), I4 (nor in a gap, a hold or maintenance).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from correlator.domain import Domain
 from correlator.rules.conditions import parse_structure
-from correlator.state import IncidentState
+from correlator.rules.paths import parse_path, walk
+from correlator.state import IncidentState, Sighting, SymptomKey
 from schemas.base import kind_of
 from schemas.outputs import DESTRUCTIVE_VERBS, Verb
 from schemas.rules import Policy, Step
 
 SOURCES_MIN = 2
-"""Independent sources a destructive step needs."""
+"""Independent sources a destructive step needs (failure matrix d5)."""
+PLANES_MIN = 2
+"""Networks over which a host must be silent before it is fenced (d5)."""
+ANCESTORS_MAX = 64
+"""Entities an observer may stand on before it counts as outside."""
+TOGETHER_US = 2_000_000
+"""Roots of one failure group within this time have one cause (d5: 2 s)."""
+HOLD_MAX_US = 120_000_000
+"""Longest hold before a person is called (d5: 120 s)."""
+FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch")))
+"""What fails together, from an entity; shared power and switches of a pair come by the rack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,8 @@ class Reason:
     text: str
     again_us: int | None = None
     """Live time at which it is worth asking again; None where something else will ask."""
+    page: bool = False
+    """It has lasted too long: a person must decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +175,78 @@ def stream_gap(step: PlannedStep) -> Reason | None:
 
 
 def one_witness(step: PlannedStep) -> Reason | None:
-    """One liar condemns nobody (I3)."""
-    domain = step.plan.domain
-    held_keys = domain.standing.held_by(step.plan.incident.incident_id)
-    sightings = (domain.state.sightings[key] for key in held_keys)
-    sources = {name for one in sightings if one.cleared_us is None for name in one.witnesses}
-    if len(sources) >= SOURCES_MIN:
+    """One liar condemns nobody, nor does what runs on the root itself (I3, H5)."""
+    domain, root = step.plan.domain, step.plan.root
+    sources = {name for _, one in _standing(step) for name in one.witnesses}
+    outside = [name for name in sorted(sources) if not _runs_on(domain, name, root)]
+    if len(outside) >= SOURCES_MIN:
         return None
-    text = f"{step.verb} needs {SOURCES_MIN} sources, there is {len(sources)}"
+    text = f"{step.verb} needs {SOURCES_MIN} sources outside {root}, there is {len(outside)}"
     return Reason("wait", "one_witness", text)
+
+
+def one_plane(step: PlannedStep) -> Reason | None:
+    """A lost network looks like a dead host on that network; a hard fact does not (H6).
+
+    What names no plane counts as one of its own by its layer: a BMC or a port is asked elsewhere.
+    """
+    if step.verb != "fence":
+        return None
+    standing, symptoms = list(_standing(step)), step.plan.domain.rules.symptoms
+    planes = {plane for _, one in standing for plane in one.planes}
+    planes |= {key[0].partition(".")[0] for key, one in standing if not one.planes}
+    if len(planes) >= PLANES_MIN or any(symptoms[key[0]].hard for key, _ in standing):
+        return None
+    text = f"{step.verb} needs {PLANES_MIN} planes or a hard fact, there is {', '.join(planes)}"
+    return Reason("wait", "one_plane", text)
+
+
+def _standing(step: PlannedStep) -> Iterator[tuple[SymptomKey, Sighting]]:
+    domain = step.plan.domain
+    for key in domain.standing.held_by(step.plan.incident.incident_id):
+        sighting = domain.state.sightings[key]
+        if sighting.cleared_us is None:
+            yield key, sighting
+
+
+def _runs_on(domain: Domain, source: str, root: str) -> bool:
+    """Claim that an observer depends on the root that it testifies about."""
+    topology = domain.state.topology
+    waiting, met = [source.partition("/")[0]], set[str]()
+    while waiting and len(met) < ANCESTORS_MAX:
+        node = waiting.pop()
+        if node == root:
+            return True
+        if node not in met and node in topology:
+            met.add(node)
+            waiting += topology.dependencies(node)
+    return False
+
+
+def failure_group(step: PlannedStep) -> Reason | None:
+    """Two hosts of one rack or switch at once are what they share, until proven otherwise (H7)."""
+    state, root = step.plan.domain.state, step.plan.root
+    began_us = step.plan.incident.opened_us
+    shared = _groups(step.plan.domain, root)
+    near = sorted(
+        other
+        for at_us, other in state.roots_us
+        if abs(at_us - began_us) <= TOGETHER_US
+        and other != root
+        and kind_of(other) == kind_of(root)
+        and shared & _groups(step.plan.domain, other)
+    )
+    if not near:
+        return None
+    text = f"{step.verb} waits: {root} and {near[0]} share a failure group and failed together"
+    due_us = began_us + HOLD_MAX_US
+    is_over = state.live_us >= due_us
+    return Reason("wait", "group_hold", text, None if is_over else due_us, page=is_over)
+
+
+def _groups(domain: Domain, entity: str) -> set[str]:
+    topology = domain.state.topology
+    return {one for path in FAILURE_GROUPS for one in walk(topology, entity, path)}
 
 
 def speaks_again(step: PlannedStep) -> Reason | None:
@@ -201,7 +277,9 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     held,
     stream_gap,
     one_witness,
+    one_plane,
     speaks_again,
+    failure_group,
     too_young,
 )
 

@@ -56,6 +56,8 @@ def plan(domain: Domain, incident: IncidentState) -> None:
         reason = against_step(ready) if _is_unfinished(ready) else None
         if reason is not None:
             _wait(laid, f"{policy.name} step {step.number}", reason)
+            if reason.page:
+                _page(ready, laid.root, reason)
             return
         for target in step.targets:
             _try(ready, target)
@@ -117,11 +119,15 @@ def _try(step: PlannedStep, target: str) -> None:
 
 def _give_up(step: PlannedStep, target: str, attempts: list[Sent]) -> None:
     """Say that a target cannot be fenced, and call a person: nothing that needs it will leave."""
-    domain, incident = step.plan.domain, step.plan.incident
     tried = ", ".join(sent.method or step.verb for sent in attempts)
     text = f"{target} cannot be fenced: {tried} gave no proof; nothing is evacuated"
-    if _say(domain, incident, f"{step.verb} {target}", Reason("refuse", "unfenceable", text)):
-        _emit(step, _sent(step, "page", target, 0), {"reason": text})
+    _page(step, target, Reason("refuse", "unfenceable", text))
+
+
+def _page(step: PlannedStep, target: str, reason: Reason) -> None:
+    """Call a person, once for each reason."""
+    if _say(step.plan.domain, step.plan.incident, f"page {step.verb} {target}", reason):
+        _emit(step, _sent(step, "page", target, 0), {"reason": reason.text})
 
 
 def _proofs(step: PlannedStep, steps: list[PlannedStep]) -> tuple[tuple[str, str], ...]:

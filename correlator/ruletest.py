@@ -14,6 +14,7 @@ from typing import Any
 
 from correlator.engine import Engine, Stamped
 from correlator.importers import TopologyError, from_neutral, load_topology
+from correlator.planner import FENCE_PROOFS
 from correlator.replay import fold
 from correlator.rules import RuleSet, load_pack
 from correlator.rules.ruleset import LocatedTest, Location
@@ -275,7 +276,14 @@ def _answers(line: Line, played: Played) -> Iterator[Result]:
             idempotency_key=sent[-1].idempotency_key,
             actuator="actuator:test",
             state=state,  # type: ignore[arg-type]
+            proof=_proof(sent[-1]) if state == "CONFIRMED" else {},
         )
+
+
+def _proof(action: Action) -> dict[str, str]:
+    """Return what an actuator that has done its work observed, by the method it was told."""
+    method = action.method or "bmc_off"
+    return {"method": method, "observed_state": min(FENCE_PROOFS[method])}
 
 
 # ---- variants ------------------------------------------------------------------------------

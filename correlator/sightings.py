@@ -47,6 +47,9 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     else:
         _again(domain, key, sighting, event)
     _keep_id(sighting, event)
+    plane = event.attrs.get("plane")
+    if plane is not None and str(plane) not in sighting.planes:
+        sighting.planes = [*sighting.planes, str(plane)][:KEPT_MAX]
     source = _source(event)
     if not spooled and source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX:
         sighting.witnesses.append(source)
@@ -165,6 +168,7 @@ def _anew(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> 
     sighting.count = 0
     sighting.source, sighting.at_us = _source(event), _at_us(event)
     sighting.witnesses.clear()
+    sighting.planes.clear()
     if sighting.incident is not None:
         domain.check_end(sighting.incident, domain.state.live_us)
         domain.own(key, None)

@@ -39,6 +39,8 @@ class Sighting:
     """Sources that saw it live, up to five; what was spooled bears no witness."""
     at_us: int | None = None
     """When it last changed by the clock of `source`."""
+    planes: list[str] = field(default_factory=list)
+    """Networks it was seen over, e.g. mgmt, where its events name them."""
 
 
 @dataclass(slots=True)

@@ -52,7 +52,11 @@ class Line:
         return None
 
     def events(self) -> list[Event]:
-        """Return the events the line stands for, one per entity, with ids of their own."""
+        """Return the events the line stands for, one per entity, with ids of their own.
+
+        Unless a line names its source, each entity is watched by an observer of its own that
+        stands on nothing of the topology.
+        """
         own = {name: str(self.attrs[name]) for name in _OWN_FIELDS if name in self.attrs}
         attrs = {name: value for name, value in self.attrs.items() if name not in _OWN_FIELDS}
         return [
@@ -62,7 +66,7 @@ class Line:
                 signal=self.signal,
                 state="cleared" if self.clears else "raised",
                 attrs=attrs,
-                **own,  # type: ignore[arg-type]
+                **{"source": f"watch:{entity}", **own},  # type: ignore[arg-type]
             )
             for entity in self.entities
         ]

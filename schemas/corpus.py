@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.base import Duration, Share, Strict, parse_duration
-from schemas.inputs import Result
 from schemas.outputs import Verb
 from schemas.rules import Names
 
 ResultState = Literal[
     "ACCEPTED", "REJECTED", "RUNNING", "CONFIRMED", "FAILED", "TIMED_OUT", "UNKNOWN"
 ]
-_STATES = get_args(Result.model_fields["state"].annotation)
-_MOMENT = re.compile(rf"^({'|'.join(get_args(Verb))})\.(SENT|TERMINAL|{'|'.join(_STATES)})( \S+)?$")
+_MOMENT = re.compile(
+    rf"^({'|'.join(get_args(Verb))})\.(SENT|TERMINAL|{'|'.join(get_args(ResultState))})( \S+)?$"
+)
 
 
 def _moment(text: str) -> str:
@@ -97,6 +97,9 @@ class Claim(Strict):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(None, description="at least")
     state: Literal["suspected", "open", "cleared"] | None = Field(None, description="of incidents")
     reason: str | None = Field(None, description="of a decision about the target, e.g. domain_hold")
+    pending: str | None = Field(
+        None, description="what is missing for it to hold; once it holds, the run fails"
+    )
 
     @model_validator(mode="after")
     def _one_subject(self) -> "Claim":
@@ -118,6 +121,9 @@ class Incidents(Strict):
 
     exactly: int = Field(ge=0, description="how many, those that merged into another left out")
     root: Names | None = Field(None, description="their causes as named last, patterns")
+    pending: str | None = Field(
+        None, description="what is missing for it to hold; once it holds, the run fails"
+    )
 
 
 class Scenario(Strict):
@@ -141,9 +147,6 @@ class Scenario(Strict):
     expect: list[Claim] = Field(default_factory=list)
     forbid: list[Claim] = Field(min_length=1)
     incidents: Incidents | None = None
-    pending: str | None = Field(
-        None, description="what is missing for it to hold; once it holds, the run fails"
-    )
 
     @model_validator(mode="after")
     def _named_by_its_row(self) -> "Scenario":

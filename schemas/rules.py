@@ -131,6 +131,10 @@ class SymptomRule(Strict):
     absent: Absent | None = None
     unless: Unless | None = None
     spurious: Probability | None = Field(None, description="chance to see it with no cause")
+    hard: bool = Field(
+        default=False,
+        description="a fact, no silence: power read as OFF, a panic or a dump told by the kernel",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "SymptomRule":

@@ -379,6 +379,7 @@ def _symptom(
         unless_symptom=rule.unless.see if rule.unless else None,
         unless_path=_path(sources, document.where("unless", "at"), unless_path),
         spurious=rule.spurious or knobs.spurious,
+        hard=rule.hard,
     )
 
 

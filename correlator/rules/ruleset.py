@@ -67,6 +67,8 @@ class SymptomSpec:
     unless_symptom: str | None = None
     unless_path: Path = ()
     spurious: float = 1e-3
+    hard: bool = False
+    """A fact of its own that no lost message can fake."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,11 @@ from tests.worlds import (
 HOST = "host:r0h0"
 VMS = ["vm:r0h0v0", "vm:r0h0v1"]
 DOWN: list[Row] = [
-    (0.0, event(HOST, "host.down")),
-    (0.1, event(VMS[0], "vm.down")),
-    (0.1, event(VMS[1], "vm.down")),
-    (0.2, event("app:r0h0v0", "app.down")),
-    (0.2, event("app:r0h0v1", "app.down")),
+    (0.0, event(HOST, "host.down", source="peer:0")),
+    (0.1, event(VMS[0], "vm.down", source="peer:1")),
+    (0.1, event(VMS[1], "vm.down", source="peer:2")),
+    (0.2, event("app:r0h0v0", "app.down", source="peer:3")),
+    (0.2, event("app:r0h0v1", "app.down", source="peer:4")),
 ]
 
 
@@ -327,9 +327,9 @@ def test_parameters_name_the_root() -> None:
 
 SHOWN = (("host.down", ""), ("vm.down", ".vm"), ("app.down", ".vm.app"))
 RACK: list[Row] = [
-    (2.5, event("host:r0h1", "host.down", source="peer:1")),
-    (2.6, event("vm:r0h1v0", "vm.down", source="peer:2")),
-    (2.6, event("vm:r0h1v1", "vm.down", source="peer:2")),
+    (2.5, event("host:r0h1", "host.down", source="peer:5")),
+    (2.6, event("vm:r0h1v0", "vm.down", source="peer:6")),
+    (2.6, event("vm:r0h1v1", "vm.down", source="peer:6")),
     (2.6, event("app:r0h1v0", "app.down")),
     (2.6, event("app:r0h1v1", "app.down")),
 ]
