@@ -153,6 +153,7 @@ def _claim(domain: Domain, given: OwnerClaim) -> None:
     """The first claim that names the present epoch wins; its offset is the next one."""
     if given.supersedes == domain.state.epoch:
         domain.state.epoch = domain.state.offset
+        planner.send_again(domain)
 
 
 _TAKES: dict[type, Callable[[Domain, Any], None]] = {

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from correlator.domain import Domain
 from correlator.rules.conditions import parse_structure
 from correlator.rules.paths import parse_path, walk
+from correlator.rules.settings import effective
 from correlator.state import IncidentState, Sighting, SymptomKey
 from schemas.base import kind_of
-from schemas.outputs import DESTRUCTIVE_VERBS, Verb
+from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS, Verb
 from schemas.rules import Policy, Step
 
 SOURCES_MIN = 2
@@ -28,6 +29,8 @@ TOGETHER_US = 2_000_000
 """Roots of one failure group within this time have one cause (d5: 2 s)."""
 HOLD_MAX_US = 120_000_000
 """Longest hold before a person is called (d5: 120 s)."""
+STOPPED_BY_USER = "user.vm.stop"
+"""Symptom of a VM that its user has ended."""
 FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch")))
 """What fails together, from an entity; shared power and switches of a pair come by the rack."""
 
@@ -75,6 +78,7 @@ class PlannedStep:
 
 PlanGuard = Callable[[Plan], Reason | None]
 StepGuard = Callable[[PlannedStep], Reason | None]
+TargetGuard = Callable[[PlannedStep, str], Reason | None]
 
 
 # ---- the whole plan ------------------------------------------------------------------------
@@ -270,6 +274,32 @@ def too_young(step: PlannedStep) -> Reason | None:
     return Reason("wait", "hold", text, due_us)
 
 
+# ---- one target of a step ------------------------------------------------------------------
+
+
+def opted_out(step: PlannedStep, target: str) -> Reason | None:
+    """An owner may have said that nobody else restarts or moves it (I9)."""
+    if effective(step.plan.domain.rules.settings, target).recover:
+        return None
+    return Reason("refuse", "opted_out", f"{step.verb} {target}: its owner has opted out")
+
+
+def stopped_by_user(step: PlannedStep, target: str) -> Reason | None:
+    """What a user has stopped is as it should be (I9, H27)."""
+    if not step.plan.domain.stands((STOPPED_BY_USER, target)):
+        return None
+    return Reason("refuse", "stopped_by_user", f"{step.verb} {target}: a user has stopped it")
+
+
+def target_maintenance(step: PlannedStep, target: str) -> Reason | None:
+    """A workload under maintenance is its operator's (I4)."""
+    session = step.plan.domain.state.sessions.get(target)
+    if session is None:
+        return None
+    text = f"{step.verb} {target}: under maintenance by {session.by}"
+    return Reason("refuse", "maintenance", text)
+
+
 PLAN_GUARDS: tuple[PlanGuard, ...] = (confidence, maintenance, structure, fleet_share, budget)
 STEP_GUARDS: tuple[StepGuard, ...] = (proof,)
 DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
@@ -284,6 +314,9 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
 )
 
 
+TARGET_GUARDS: tuple[TargetGuard, ...] = (opted_out, stopped_by_user, target_maintenance)
+
+
 def against_plan(plan: Plan) -> Reason | None:
     """Return the first reason against a plan as a whole."""
     return next(filter(None, (guard(plan) for guard in PLAN_GUARDS)), None)
@@ -295,3 +328,10 @@ def against_step(step: PlannedStep) -> Reason | None:
     if step.verb in DESTRUCTIVE_VERBS:
         guards = (*STEP_GUARDS, *DESTRUCTIVE_GUARDS)
     return next(filter(None, (guard(step) for guard in guards)), None)
+
+
+def against_target(step: PlannedStep, target: str) -> Reason | None:
+    """Return the first reason against one target of a step that others may well be taken to."""
+    if step.verb not in WORKLOAD_VERBS:
+        return None
+    return next(filter(None, (guard(step, target) for guard in TARGET_GUARDS)), None)

@@ -9,12 +9,20 @@ Keeps: I6 (one idempotency key per effect); with the guards I1, I3 and I4.
 from dataclasses import replace
 
 from correlator.domain import Domain
-from correlator.guards import Plan, PlannedStep, Reason, against_plan, against_step
+from correlator.guards import (
+    Plan,
+    PlannedStep,
+    Reason,
+    against_plan,
+    against_step,
+    against_target,
+)
 from correlator.rules.paths import parse_path, walk
+from correlator.rules.settings import effective
 from correlator.state import IncidentState, Sent
 from schemas.base import digest, from_microseconds
 from schemas.inputs import Result
-from schemas.outputs import DESTRUCTIVE_VERBS, Action, Decision, Precondition
+from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS, Action, Decision, Precondition
 from schemas.rules import Policy, Step
 
 FINAL = frozenset({"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN", "REVOKED"})
@@ -33,6 +41,10 @@ FENCE_PROOFS = {
 """method → what must have been observed after it: a return code proves nothing (H12, H13)."""
 LATE_US = 1_000_000
 """Grace past the validity of an action before its result is no longer waited for."""
+WORKLOADS_MAX = 20
+"""Workloads of a domain being recovered at the same time (failure matrix d5)."""
+AGAIN_US = 1_000_000
+"""After this a plan that waits for a token asks again."""
 REVOKE_US = 60_000_000
 """How long a revocation is worth delivering: as long as an action may wait by default."""
 
@@ -52,14 +64,14 @@ def plan(domain: Domain, incident: IncidentState) -> None:
         return
     steps = _steps(laid)
     for step in steps:
-        ready = replace(step, proofs=_proofs(step, steps))
+        ready = replace(step, proofs=_proofs(step, steps), targets=_allowed(step))
         reason = against_step(ready) if _is_unfinished(ready) else None
         if reason is not None:
             _wait(laid, f"{policy.name} step {step.number}", reason)
             if reason.page:
                 _page(ready, laid.root, reason)
             return
-        for target in step.targets:
+        for target in _in_turn(ready):
             _try(ready, target)
 
 
@@ -82,6 +94,50 @@ def _targets(laid: Plan, target: str) -> tuple[str, ...]:
     path = target.removeprefix("$root").removeprefix(".")
     topology = laid.domain.state.topology
     return walk(topology, laid.root, parse_path(path)) if path else (laid.root,)
+
+
+def _allowed(step: PlannedStep) -> tuple[str, ...]:
+    """Return the targets that nothing speaks against; say what speaks against the others."""
+    allowed = []
+    for target in step.targets:
+        reason = against_target(step, target)
+        if reason is None:
+            allowed.append(target)
+        else:
+            _say(step.plan.domain, step.plan.incident, f"{step.verb} {target}", reason)
+    return tuple(allowed)
+
+
+def _in_turn(step: PlannedStep) -> list[str]:
+    """Return the targets whose turn it is: workloads by priority, one group after the other."""
+    if step.verb not in WORKLOAD_VERBS:
+        return list(step.targets)
+    domain, incident = step.plan.domain, step.plan.incident
+    groups: dict[int, list[str]] = {}
+    for target in step.targets:
+        turn = effective(domain.rules.settings, target).priority
+        groups.setdefault(turn, []).append(target)
+    for _, group in sorted(groups.items()):
+        tried = {target: _attempts(incident, step.verb, target) for target in group}
+        if not all(attempts and attempts[-1].state in FINAL for attempts in tried.values()):
+            return _as_many(step, [target for target in group if not tried[target]])
+    return []
+
+
+def _as_many(step: PlannedStep, targets: list[str]) -> list[str]:
+    """Return as many targets as may be worked on at once; the rest is asked for again."""
+    domain, state = step.plan.domain, step.plan.domain.state
+    running = sum(
+        sent.verb in WORKLOAD_VERBS and sent.state not in FINAL
+        for incident in state.incidents.values()
+        for sent in incident.sent
+    )
+    free = max(0, WORKLOADS_MAX - running)
+    if len(targets) > free:
+        state.wake(state.live_us + AGAIN_US, "plan", step.plan.incident.incident_id)
+        text = f"{len(targets) - free} more wait: {running} workloads are being recovered"
+        _say(domain, step.plan.incident, step.verb, Reason("wait", "tokens", text))
+    return targets[:free]
 
 
 def _wait(laid: Plan, what: str, reason: Reason) -> None:
@@ -196,7 +252,23 @@ def _emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
         "attempt": attempt,
         "preconditions": _preconditions(step, sent.target) if is_destructive else [],
     }
-    domain.out.append(action.model_copy(update=more))
+    action = action.model_copy(update=more)
+    sent.action = action.model_dump(mode="json")
+    domain.out.append(action)
+
+
+def send_again(domain: Domain) -> None:
+    """Emit every action whose result is still waited for under the present epoch.
+
+    The idempotency keys are the old ones: what was done already is answered, not done twice.
+    """
+    state = domain.state
+    for _, incident in sorted(state.incidents.items(), key=lambda one: one[0]):
+        for sent in incident.sent:
+            if sent.action and sent.state not in FINAL and sent.due_us > state.live_us:
+                epoch = state.epoch or 0
+                ids = {"epoch": epoch, "action_id": digest(sent.key, epoch)}
+                domain.out.append(Action.model_validate({**sent.action, **ids}))
 
 
 def _preconditions(step: PlannedStep, target: str) -> list[Precondition]:

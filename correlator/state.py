@@ -65,6 +65,8 @@ class Sent:
     method: str = ""
     due_us: int = 0
     """Live time from which a result is no longer waited for; 0: for ever."""
+    action: dict[str, Any] = field(default_factory=dict)
+    """The message as it left, to be sent again under another epoch."""
 
 
 @dataclass(slots=True)

@@ -36,6 +36,9 @@ DESTRUCTIVE_VERBS = frozenset(
 )
 """Verbs that can end or double a workload: never on one witness, never during doubt."""
 
+WORKLOAD_VERBS = frozenset({"evacuate_vm", "rebuild_vm", "create_vm", "restart_vm", "live_migrate"})
+"""Verbs that start, move or end a copy of a workload: its owner has a say."""
+
 
 class Cause(Wire):
     """One ranked explanation of an incident."""
@@ -150,6 +153,7 @@ Output = Incident | Decision | Action
 
 __all__ = [
     "DESTRUCTIVE_VERBS",
+    "WORKLOAD_VERBS",
     "Action",
     "Cause",
     "DeadLetter",

@@ -248,6 +248,24 @@ class Policy(Strict):
         return float(self.confidence.removeprefix(">=").strip())
 
 
+class Settings(Strict):
+    """What a site says about some of its workloads."""
+
+    kind: Literal["settings"]
+    name: Name
+    text: str = Field("", description="for readers")
+    entities: Names = Field(description="entities or patterns, e.g. vm:db-*")
+    sla: Literal["SAL1", "SAL2", "SAL3"] | None = Field(
+        None, description="service availability level (ETSI GS NFV-REL 001)"
+    )
+    priority: int | None = Field(
+        None, ge=1, le=9, description="turn in a recovery, 1 first; default by the level, else 5"
+    )
+    recover: bool | None = Field(
+        None, description="false: its owner has opted out, it is never restarted or moved"
+    )
+
+
 class Expectation(Strict):
     """Something that must follow, or in ``never`` must not."""
 
@@ -303,11 +321,14 @@ class RuleTest(Strict):
     cases: list[Case] = Field(min_length=1)
 
 
-RuleDocument = SymptomRule | Signature | Policy | RuleTest
-DOCUMENTS: dict[str, type[SymptomRule] | type[Signature] | type[Policy] | type[RuleTest]] = {
+RuleDocument = SymptomRule | Signature | Policy | Settings | RuleTest
+DOCUMENTS: dict[
+    str, type[SymptomRule] | type[Signature] | type[Policy] | type[Settings] | type[RuleTest]
+] = {
     "symptom": SymptomRule,
     "signature": Signature,
     "policy": Policy,
+    "settings": Settings,
     "test": RuleTest,
 }
-"""The four documents by their ``kind``."""
+"""The documents by their ``kind``."""

@@ -32,6 +32,7 @@ from schemas.rules import (
     Pack,
     Policy,
     RuleTest,
+    Settings,
     SignalRule,
     Signature,
     SymptomRule,
@@ -66,7 +67,7 @@ class _Origin:
 class _Document(_Origin):
     """A validated document."""
 
-    model: SymptomRule | Signature | Policy | RuleTest
+    model: SymptomRule | Signature | Policy | Settings | RuleTest
     data: dict[str, Any]
 
     @property
@@ -306,6 +307,7 @@ def _compile(sources: _Sources) -> RuleSet:
         symptoms=dict(sorted(symptoms.items())),
         signatures=signatures,
         policies=policies,
+        settings=tuple(model for _, model in sources.of(Settings)),
         schema=merge_schemas(sources.schemas),
         signals=sources.signals,
         tests=tuple(_located(d, d.model) for d in sources.tests if isinstance(d.model, RuleTest)),

@@ -1,25 +1,28 @@
 """Each guard stops something that would leave without it: switched off, the fence goes out."""
 
+from dataclasses import replace
+
 import pytest
 
-from correlator import guards
+from correlator import guards, planner
 from correlator.engine import Engine
 from correlator.rules.ruleset import SymptomSpec
-from schemas.inputs import Command, Tick
+from correlator.rules.settings import Effective, effective
+from schemas.inputs import Command, Result, Tick
 from schemas.outputs import Action, Decision, Output
-from schemas.rules import Policy
+from schemas.rules import Policy, Settings
 from tests.worlds import SYMPTOMS, Row, cloud, engine, event, feed, rule_set
 
 HOST, NEIGHBOUR = "host:r0h0", "host:r0h1"
 
 
-def dead(host: str = HOST, second: float = 0.0, **more: object) -> list[Row]:
+def dead(host: str = HOST, second: float = 0.0, attrs: dict[str, str] | None = None) -> list[Row]:
     """Return what independent observers say of a dead host."""
     name = host.removeprefix("host:")
     parts = [(host, "host.down"), (f"vm:{name}v0", "vm.down"), (f"vm:{name}v1", "vm.down")]
     parts += [(f"app:{name}v0", "app.down"), (f"app:{name}v1", "app.down")]
     return [
-        (second, event(entity, signal, **{"source": f"watch:{entity}", **more}))
+        (second, event(entity, signal, source=f"watch:{entity}", attrs=attrs or {}))
         for entity, signal in parts
     ]
 
@@ -32,7 +35,7 @@ def command(second: float, name: str, target: str) -> Row:
 def said(rows: list[Row], end: float = 6.0, more: dict[str, object] | None = None) -> list[Output]:
     """Return what an engine says of a live log, ticks ten times a second."""
     policy = {"kind": "policy", "name": "p", "cause": "*", "confidence": ">= 0.9", "hold": "1s"}
-    steps = [{"quarantine": {}}, {"fence": {}}]
+    steps: list[dict[str, object]] = [{"quarantine": {}}, {"fence": {}}]
     given = Policy.model_validate({**policy, "do": steps, **(more or {})})
     folding: Engine = engine(
         rule_set(policies=[given], symptoms=SYMPTOMS, source_cap=90.0),
@@ -138,3 +141,101 @@ def test_nothing_leaves_within_a_gap() -> None:
     outputs = said(GAP, end=0.9)
     assert fenced(outputs) == []
     assert "stream_gap" in codes(outputs)
+
+
+STOP = SymptomSpec("user.vm.stop", ("user.vm.stop",), spurious=1e-4)
+VMS = ["vm:r0h0v0", "vm:r0h0v1", "vm:r0h0v2"]
+
+
+def recovered(
+    settings: list[dict[str, object]], rows: list[Row], answers: int = 9
+) -> list[tuple[str, ...]]:
+    """Return the evacuations that left at once, after each answer, of a host of three VMs."""
+    steps = [{"fence": {}}, {"evacuate_vm": {"target": "$root.vm", "needs": "fence.confirmed"}}]
+    policy = {"kind": "policy", "name": "p", "cause": "*", "confidence": ">= 0.9", "do": steps}
+    rules = replace(
+        rule_set(policies=[Policy.model_validate(policy)], symptoms=(*SYMPTOMS, STOP)),
+        settings=tuple(Settings.model_validate({"kind": "settings", **one}) for one in settings),
+    )
+    folding = engine(rules, cloud(vms=3), ticks="recorded")
+    ticks: list[Row] = [(n / 10, Tick()) for n in range(1, 30)]
+    told = feed(folding, sorted([*dead(), *rows, *ticks], key=lambda row: row[0]))
+    rounds: list[tuple[str, ...]] = []
+    for number in range(answers):
+        sent = [one for one in told if isinstance(one, Action) and one.verb != "page"]
+        if not sent:
+            break
+        rounds.append(tuple(one.target for one in sent if one.verb == "evacuate_vm"))
+        results: list[Row] = [(3.0 + number, confirmed(one)) for one in sent]
+        told = feed(folding, results, folding.state.offset + 1)
+    return [targets for targets in rounds if targets]
+
+
+def confirmed(action: Action) -> Result:
+    return Result(
+        action_id=action.action_id,
+        idempotency_key=action.idempotency_key,
+        actuator="actuator:1",
+        state="CONFIRMED",
+        proof={"method": "bmc_off", "observed_state": "OFF"},
+    )
+
+
+def test_workloads_come_in_the_turn_that_their_site_gave_them() -> None:
+    first: dict[str, object] = {"name": "gold", "entities": ["vm:*v2"], "sla": "SAL1"}
+    last: dict[str, object] = {"name": "later", "entities": ["vm:*v0"], "priority": 9}
+    assert recovered([], []) == [tuple(VMS)]
+    assert recovered([first, last], []) == [(VMS[2],), (VMS[1],), (VMS[0],)]
+
+
+@pytest.mark.parametrize(
+    ("guard", "settings", "rows"),
+    [
+        pytest.param(
+            guards.opted_out,
+            [{"name": "own", "entities": [VMS[1]], "recover": False}],
+            [],
+            id="its owner has opted out",
+        ),
+        pytest.param(
+            guards.stopped_by_user,
+            [],
+            [(0.2, event(VMS[1], "user.vm.stop", source="user:1"))],
+            id="a user has stopped it",
+        ),
+        pytest.param(
+            guards.target_maintenance,
+            [],
+            [command(0.2, "maintenance_start", VMS[1])],
+            id="it is worked on",
+        ),
+    ],
+)
+def test_a_workload_may_be_left_alone(
+    guard: guards.TargetGuard,
+    settings: list[dict[str, object]],
+    rows: list[Row],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert recovered(settings, rows) == [(VMS[0], VMS[2])]
+    kept = tuple(one for one in guards.TARGET_GUARDS if one is not guard)
+    monkeypatch.setattr(guards, "TARGET_GUARDS", kept)
+    assert recovered(settings, rows) == [tuple(VMS)]
+
+
+def test_no_more_workloads_than_may_be_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "WORKLOADS_MAX", 2)
+    assert recovered([], [])[0] == tuple(VMS[:2])
+
+
+def test_the_last_document_that_speaks_of_an_entity_wins_key_by_key() -> None:
+    written = [
+        {"name": "all", "entities": ["vm:*"], "sla": "SAL3", "recover": False},
+        {"name": "gold", "entities": ["vm:db-*"], "sla": "SAL1", "recover": True},
+    ]
+    settings = [Settings.model_validate({"kind": "settings", **one}) for one in written]
+    web = Effective("vm:web", sla="SAL3", priority=9, recover=False, said_by=("all",))
+    assert effective(settings, "vm:web") == web
+    assert effective(settings, "vm:db-1").priority == 1
+    assert effective(settings, "vm:db-1").recover
+    assert effective(settings, "host:1").said_by == ()

@@ -5,7 +5,7 @@ import pytest
 from correlator.engine import Engine, Stamped
 from correlator.rules.ruleset import RuleSet
 from correlator.topology import Edge
-from schemas.inputs import Command, Result, Tick
+from schemas.inputs import Command, OwnerClaim, Result, Tick
 from schemas.outputs import Action, Decision, Output
 from schemas.rules import Policy
 from tests.worlds import (
@@ -383,3 +383,29 @@ def test_a_plan_for_an_incident_that_has_ended_meanwhile_is_over() -> None:
     outputs = stepped(live(rules=rule_set(settle="100ms")), ticking([*DOWN, *clears], 3.0))
     assert actions(outputs) == [("quarantine", HOST)]
     assert "hold" in reasons(outputs)
+
+
+def claim(supersedes: int | None) -> OwnerClaim:
+    return OwnerClaim(owner="worker-2", supersedes=supersedes)
+
+
+def test_a_new_owner_sends_what_is_still_waited_for_again_and_a_late_claim_does_nothing() -> None:
+    folding = live()
+    first = stepped(folding, ticking(DOWN, 2.0))
+    quarantine, fence = of(first, "quarantine"), of(first, "fence")
+    stepped(folding, [(2.1, answer(quarantine))])
+    (again,) = stepped(folding, [(2.2, claim(None))])
+    assert isinstance(again, Action)
+    assert again.idempotency_key == fence.idempotency_key
+    assert (again.epoch, fence.epoch) == (folding.state.epoch, 0)
+    assert again.action_id != fence.action_id
+    assert stepped(folding, [(2.3, claim(None))]) == []
+    assert actions(stepped(folding, [(2.4, answer(again))])) == [("evacuate_vm", vm) for vm in VMS]
+
+
+def test_a_new_owner_sends_nothing_that_is_no_longer_waited_for() -> None:
+    folding = live()
+    stepped(folding, ticking(DOWN, 2.0))
+    stepped(folding, after(2.0, 70.0))
+    late = stepped(folding, [(70.1, claim(None))])
+    assert [verb for verb, _ in actions(late)] == ["page"]
