@@ -6,7 +6,7 @@ checked before, by the shell.
 
 from collections.abc import Callable
 
-from correlator import incidents
+from correlator import incidents, planner
 from correlator.domain import Domain
 from correlator.state import Session
 from schemas.base import is_entity, to_microseconds
@@ -90,7 +90,42 @@ def _set_mode(domain: Domain, command: Command) -> None:
         _no_object(domain, command)
         return
     domain.state.mode = command.target
-    _answer(domain, command, "note", "mode_set", "open plans keep theirs")
+    _answer(domain, command, "note", "mode_set", "open plans end, and need an approval")
+    for _, incident in sorted(domain.state.incidents.items(), key=lambda one: one[0]):
+        planner.revoke(domain, incident)
+        incident.mode = "dry_run" if command.target == "dry_run" else "approve"
+        incident.approval = ""
+
+
+def _approve(domain: Domain, command: Command) -> None:
+    _decide(domain, command, "approved")
+
+
+def _reject(domain: Domain, command: Command) -> None:
+    _decide(domain, command, "rejected")
+
+
+def _decide(domain: Domain, command: Command, approval: str) -> None:
+    incident = domain.state.incidents.get(command.target)
+    if incident is None:
+        _no_object(domain, command)
+        return
+    incident.approval = approval
+    if approval == "rejected":
+        planner.revoke(domain, incident)
+    _answer(domain, command, "note", approval, f"the plan for {incident.fault[1]}")
+    incidents.plan(domain, command.target)
+
+
+def _retry(domain: Domain, command: Command) -> None:
+    incident = domain.state.incidents.get(command.target)
+    if incident is None:
+        _no_object(domain, command)
+        return
+    incident.retries += 1
+    incident.said.clear()
+    _answer(domain, command, "note", "retried", f"what failed for {incident.fault[1]}")
+    incidents.plan(domain, command.target)
 
 
 def _activate_rules(domain: Domain, command: Command) -> None:
@@ -114,6 +149,9 @@ _VERBS: dict[str, Callable[[Domain, Command], None]] = {
     "hold": _hold,
     "release": _release,
     "set_mode": _set_mode,
+    "approve": _approve,
+    "reject": _reject,
+    "retry": _retry,
     "activate_rules": _activate_rules,
 }
 

@@ -76,6 +76,9 @@ class PlannedStep:
     """(idempotency key, state) of each action that must be CONFIRMED first."""
 
 
+FINAL = frozenset({"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN", "REVOKED"})
+"""States of an action after which nothing more comes of it."""
+
 PlanGuard = Callable[[Plan], Reason | None]
 StepGuard = Callable[[PlannedStep], Reason | None]
 TargetGuard = Callable[[PlannedStep, str], Reason | None]
@@ -91,6 +94,13 @@ def confidence(plan: Plan) -> Reason | None:
         return None
     text = f"{plan.root}: confidence {found:.3f} is below {least}"
     return Reason("wait", "confidence_below_policy", text)
+
+
+def rejected(plan: Plan) -> Reason | None:
+    """A person has said no."""
+    if plan.incident.approval != "rejected":
+        return None
+    return Reason("refuse", "rejected", f"the plan for {plan.root} was rejected")
 
 
 def maintenance(plan: Plan) -> Reason | None:
@@ -167,6 +177,28 @@ def held(step: PlannedStep) -> Reason | None:
     if hold is None:
         return None
     return Reason("wait", "domain_hold", f"{step.verb} waits: the domain is held ({hold})")
+
+
+def unapproved(step: PlannedStep) -> Reason | None:
+    """In mode approve a person decides about what destroys."""
+    incident = step.plan.incident
+    if incident.mode != "approve" or incident.approval == "approved":
+        return None
+    text = f"{step.verb} of {step.plan.root} needs an approval ({incident.incident_id})"
+    return Reason("wait", "needs_approval", text, page=True)
+
+
+def still_moving(step: PlannedStep) -> Reason | None:
+    """A host comes back when every workload has left it for good, and never unfenced (I12, H16)."""
+    if step.verb != "unfence":
+        return None
+    sent = step.plan.incident.sent
+    running = [one for one in sent if one.verb in WORKLOAD_VERBS and one.state not in FINAL]
+    fenced = any(one.verb == "fence" and one.state == "CONFIRMED" for one in sent)
+    if fenced and not running:
+        return None
+    found = f"{len(running)} workloads are on their way" if fenced else "it was never fenced"
+    return Reason("wait", "still_moving", f"unfence of {step.plan.root} waits: {found}")
 
 
 def stream_gap(step: PlannedStep) -> Reason | None:
@@ -300,10 +332,18 @@ def target_maintenance(step: PlannedStep, target: str) -> Reason | None:
     return Reason("refuse", "maintenance", text)
 
 
-PLAN_GUARDS: tuple[PlanGuard, ...] = (confidence, maintenance, structure, fleet_share, budget)
-STEP_GUARDS: tuple[StepGuard, ...] = (proof,)
+PLAN_GUARDS: tuple[PlanGuard, ...] = (
+    confidence,
+    rejected,
+    maintenance,
+    structure,
+    fleet_share,
+    budget,
+)
+STEP_GUARDS: tuple[StepGuard, ...] = (proof, still_moving)
 DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     only_suspected,
+    unapproved,
     held,
     stream_gap,
     one_witness,

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from correlator.domain import Domain
 from correlator.guards import (
+    FINAL,
     Plan,
     PlannedStep,
     Reason,
@@ -25,7 +26,6 @@ from schemas.inputs import Result
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS, Action, Decision, Precondition
 from schemas.rules import Policy, Step
 
-FINAL = frozenset({"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN", "REVOKED"})
 FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN"})
 """An attempt that ended without its effect being proven: the next method has its turn."""
 TELLING = frozenset({"notify", "page"})
@@ -118,7 +118,7 @@ def _in_turn(step: PlannedStep) -> list[str]:
         turn = effective(domain.rules.settings, target).priority
         groups.setdefault(turn, []).append(target)
     for _, group in sorted(groups.items()):
-        tried = {target: _attempts(incident, step.verb, target) for target in group}
+        tried = {target: _tried(incident, step.verb, target) for target in group}
         if not all(attempts and attempts[-1].state in FINAL for attempts in tried.values()):
             return _as_many(step, [target for target in group if not tried[target]])
     return []
@@ -154,21 +154,26 @@ def _attempts(incident: IncidentState, verb: str, target: str) -> list[Sent]:
     return [sent for sent in incident.sent if (sent.verb, sent.target) == (verb, target)]
 
 
+def _tried(incident: IncidentState, verb: str, target: str) -> list[Sent]:
+    """Return the attempts that were not taken back."""
+    return [sent for sent in _attempts(incident, verb, target) if sent.state != "REVOKED"]
+
+
 def _is_unfinished(step: PlannedStep) -> bool:
     """Claim that some target of a step has not been tried, or may be tried otherwise."""
     incident = step.plan.incident
-    tried = [_attempts(incident, step.verb, target) for target in step.targets]
+    tried = [_tried(incident, step.verb, target) for target in step.targets]
     return not all(attempts and attempts[-1].state not in FAILED for attempts in tried)
 
 
 def _try(step: PlannedStep, target: str) -> None:
     """Send a step to a target, with the next method where one has failed."""
-    attempts = _attempts(step.plan.incident, step.verb, target)
+    attempts = _tried(step.plan.incident, step.verb, target)
     if attempts and attempts[-1].state not in FAILED:
         return
     methods: list[str] = [*step.body.methods] or [""]
-    if len(attempts) < len(methods):
-        _send(step, target, len(attempts), methods[len(attempts)])
+    if len(attempts) < len(methods) * (1 + step.plan.incident.retries):
+        _send(step, target, methods[len(attempts) % len(methods)])
     elif step.verb == "fence":
         _give_up(step, target, attempts)
 
@@ -183,7 +188,7 @@ def _give_up(step: PlannedStep, target: str, attempts: list[Sent]) -> None:
 def _page(step: PlannedStep, target: str, reason: Reason) -> None:
     """Call a person, once for each reason."""
     if _say(step.plan.domain, step.plan.incident, f"page {step.verb} {target}", reason):
-        _emit(step, _sent(step, "page", target, 0), {"reason": reason.text})
+        _emit(step, _sent(step, "page", target), {"reason": reason.text})
 
 
 def _proofs(step: PlannedStep, steps: list[PlannedStep]) -> tuple[tuple[str, str], ...]:
@@ -218,21 +223,23 @@ def _key(step: PlannedStep, verb: str, target: str, attempt: int) -> str:
     return digest(state.domain, verb, target, generation, incident.mode, attempt, *told)
 
 
-def _sent(step: PlannedStep, verb: str, target: str, attempt: int, method: str = "") -> Sent:
+def _sent(step: PlannedStep, verb: str, target: str, method: str = "") -> Sent:
     state = step.plan.domain.state
+    attempt = len(_attempts(step.plan.incident, verb, target)) if verb not in TELLING else 0
     due_us = state.live_us + round(step.body.timeout * 1e6) + LATE_US
     key = _key(step, verb, target, attempt)
     return Sent(key, verb, target, step.number, state.live_us, method=method, due_us=due_us)
 
 
-def _send(step: PlannedStep, target: str, attempt: int, method: str) -> None:
+def _send(step: PlannedStep, target: str, method: str) -> None:
     """Emit one action of a step, and say so."""
     incident, root = step.plan.incident, step.plan.root
     parameters = {k: v.replace("$root", root) for k, v in step.body.parameters.items()}
-    _emit(step, _sent(step, step.verb, target, attempt, method), parameters)
+    sent = _sent(step, step.verb, target, method)
+    _emit(step, sent, parameters)
     by = f" by {method}" if method else ""
     text = f"{step.verb} {target}{by}: {incident.fault[0]} of {root} ({incident.mode})"
-    what = f"{step.plan.policy.name} step {step.number} {target} {attempt}"
+    what = f"{step.plan.policy.name} step {step.number} {target} {sent.key}"
     _say(step.plan.domain, incident, what, Reason("act", "policy", text))
 
 

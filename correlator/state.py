@@ -100,6 +100,10 @@ class IncidentState:
     sent: list[Sent] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
     mode: str = "dry_run"
+    approval: str = ""
+    """`approved` or `rejected`, once an operator has said so."""
+    retries: int = 0
+    """How often an operator has asked for the whole ladder again."""
 
 
 @dataclass(slots=True)

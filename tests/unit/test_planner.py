@@ -6,7 +6,7 @@ from correlator.engine import Engine, Stamped
 from correlator.rules.ruleset import RuleSet
 from correlator.topology import Edge
 from schemas.inputs import Command, OwnerClaim, Result, Tick
-from schemas.outputs import Action, Decision, Output
+from schemas.outputs import Action, Decision, Incident, Output
 from schemas.rules import Policy
 from tests.worlds import (
     POLICIES,
@@ -354,11 +354,86 @@ def test_a_cause_that_is_no_longer_believed_is_taken_back_once() -> None:
     assert actions(stepped(folding, [(6.1, answer(sent[1]))])) == []
 
 
-def test_a_confirmed_unfence_is_a_new_generation() -> None:
-    folding = live(rules=rule_set(policies=[policy(do=[{"unfence": {}}])]))
-    first = stepped(folding, ticking(DOWN, 1.0))
-    stepped(folding, [(1.1, answer(of(first, "unfence")))])
+COMES_BACK = policy(
+    do=[
+        {"fence": {}},
+        {"evacuate_vm": {"target": "$root.vm", "needs": "fence.confirmed"}},
+        {"unfence": {}},
+    ]
+)
+
+
+def test_a_host_comes_back_when_every_workload_has_left_it_and_is_a_new_generation() -> None:
+    folding = live(rules=rule_set(policies=[COMES_BACK]))
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    moved = stepped(folding, [(2.1, answer(fence))])
+    assert actions(moved) == [("evacuate_vm", vm) for vm in VMS]
+    first, second = (one for one in moved if isinstance(one, Action))
+    assert reasons(moved)[-1] == "still_moving"
+    assert actions(stepped(folding, [(2.2, answer(first, "FAILED"))])) == []
+    last = stepped(folding, [(2.3, answer(second))])
+    assert actions(last) == [("unfence", HOST)]
+    stepped(folding, [(2.4, answer(of(last, "unfence")))])
     assert folding.state.generations == {HOST: 1}
+
+
+def test_a_host_that_was_never_fenced_is_not_unfenced() -> None:
+    outputs = stepped(
+        live(rules=rule_set(policies=[policy(do=[{"unfence": {}}])])), ticking(DOWN, 1.0)
+    )
+    assert (actions(outputs), reasons(outputs)[-1]) == ([], "still_moving")
+
+
+def opened(outputs: list[Output]) -> str:
+    """Return the id of the one incident."""
+    (name,) = {one.incident_id for one in outputs if isinstance(one, Incident)}
+    return name
+
+
+def test_in_mode_approve_a_person_is_called_and_decides() -> None:
+    folding = live(mode="approve")
+    first = stepped(folding, ticking(DOWN, 2.0))
+    assert actions(first) == [("quarantine", HOST), ("page", HOST)]
+    approved = stepped(folding, [(2.1, command("approve", opened(first), by="op"))])
+    assert actions(approved) == [("fence", HOST)]
+    assert of(approved, "fence").mode == "approve"
+
+
+def test_what_was_rejected_is_taken_back_and_not_done() -> None:
+    folding = live()
+    first = stepped(folding, ticking(DOWN, 2.0))
+    rejected = stepped(folding, [(2.1, command("reject", opened(first), by="op"))])
+    assert actions(rejected) == [("revoke", HOST), ("revoke", HOST)]
+    assert reasons(rejected)[-1] == "rejected"
+
+
+def test_a_retry_begins_the_ladder_again_under_keys_of_its_own() -> None:
+    folding = live(laddered())
+    first = stepped(folding, ticking(DOWN, 2.0))
+    told, keys = first, set[str]()
+    for number in range(2):
+        fence = of(told, "fence")
+        keys.add(fence.idempotency_key)
+        told = stepped(folding, [(2.1 + number, answer(fence, "FAILED"))])
+    assert actions(told) == [("page", HOST)]
+    again = of(stepped(folding, [(3.5, command("retry", opened(first), by="op"))]), "fence")
+    assert (again.method, again.attempt) == ("bmc_off", 2)
+    assert again.idempotency_key not in keys
+
+
+def test_another_mode_ends_open_plans_and_asks_for_an_approval() -> None:
+    folding = live()
+    first = stepped(folding, ticking(DOWN, 2.0))
+    changed = stepped(folding, [(2.1, command("set_mode", "enforce", by="op"))])
+    assert actions(changed) == [("revoke", HOST), ("revoke", HOST)]
+    approved = stepped(folding, [(2.2, command("approve", opened(first), by="op"))])
+    assert actions(approved) == [("quarantine", HOST), ("fence", HOST)]
+    assert of(approved, "fence").idempotency_key != of(first, "fence").idempotency_key
+
+
+@pytest.mark.parametrize("name", ["approve", "reject", "retry"])
+def test_a_word_about_no_incident_is_refused(name: str) -> None:
+    assert reasons(stepped(live(), [(0.0, command(name, "nothing"))])) == ["command_has_no_object"]
 
 
 def test_actions_of_one_effect_have_one_key_and_of_another_mode_another() -> None:
