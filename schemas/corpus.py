@@ -76,7 +76,8 @@ class Noise(Strict):
         "0s", validate_default=True, description="one line, another with each seed, is so late"
     )
     skew: dict[str, Offset] = Field(
-        default_factory=dict, description="pattern of a source → how far its clock is off"
+        default_factory=dict,
+        description="pattern of a source → how far its clock is off; under seed 0, too",
     )
     seeds: int = Field(50, ge=1, description="the scenario holds for 1 to this")
 
@@ -90,6 +91,7 @@ class Claim(Strict):
     target: Names | None = Field(None, description="patterns; kind:!rest is all others")
     method: str | None = Field(None, description="of the action, e.g. pdu_off")
     parameters: dict[str, str] = Field(default_factory=dict, description="name → pattern")
+    times: int | None = Field(None, ge=1, description="exactly so often, in all")
     after: Moment | None = None
     before: Moment | None = None
     root: str | None = Field(None, description="pattern of the entity named as the cause")
@@ -107,13 +109,17 @@ class Claim(Strict):
         if sum((self.action is not None, self.reason is not None, incident)) != 1:
             msg = "speak of one thing: an action, a reason, or an incident (root, signature, …)"
             raise ValueError(msg)
-        if self.action is None and (self.method or self.parameters or self.after or self.before):
-            msg = "method, parameters, after and before belong to an action"
+        if self.action is None and _of_actions(self):
+            msg = "method, parameters, times, after and before belong to an action"
             raise ValueError(msg)
         if incident and self.target:
             msg = "an incident has a root, no target"
             raise ValueError(msg)
         return self
+
+
+def _of_actions(claim: Claim) -> bool:
+    return any((claim.method, claim.parameters, claim.times, claim.after, claim.before))
 
 
 class Incidents(Strict):

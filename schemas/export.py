@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas import inputs, outputs
-from schemas.rules import Pack, Policy, RuleTest, Signature, SymptomRule
+from schemas.rules import Pack, Policy, RuleTest, Settings, Signature, SymptomRule
 from schemas.topics import TOPICS
 from schemas.topology import TopologyDocument, TopologySchema
 
@@ -29,6 +29,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "pack": Pack,
     "policy": Policy,
+    "settings": Settings,
     "signature": Signature,
     "symptom": SymptomRule,
     "test": RuleTest,

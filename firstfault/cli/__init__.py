@@ -5,16 +5,30 @@ from typing import Annotated
 
 import typer
 
-from firstfault.cli import demo, diff, explain, graph, replay, rules, schema, score, why_not
+from firstfault.cli import (
+    corpus,
+    demo,
+    diff,
+    explain,
+    graph,
+    policy,
+    replay,
+    rules,
+    schema,
+    score,
+    why_not,
+)
 from firstfault.cli.terminal import app
 
 __all__ = [
     "app",
+    "corpus",
     "demo",
     "diff",
     "explain",
     "graph",
     "main",
+    "policy",
     "replay",
     "rules",
     "schema",
