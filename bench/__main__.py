@@ -13,12 +13,14 @@ from bench.incident_storm import incident_storm
 from bench.kddi import kddi
 from bench.memory import bytes_per_entity
 from bench.scale import scale
+from bench.single_fault import single_fault
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
     "rules_10_300": throughput.rules_10_300,
     "entities_1k_100k": throughput.entities_1k_100k,
     "incident_storm": incident_storm,
+    "single_fault": single_fault,
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "kddi": kddi,
