@@ -6,10 +6,9 @@ logarithms (nats). What a sure incident explains is *granted*: others are weighe
 look costs what is news and not what stands.
 """
 
-import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import repeat
 from operator import add, sub, truediv
 
@@ -244,10 +243,14 @@ class Look:
             profile.stale.clear()
         return profile if profile is not None and profile.entries else None
 
-    def _is_hopeful(self, fault: Fault, support: Iterable[SymptomKey]) -> bool:
-        """Claim that a fault could be believed if all that may be its symptoms were."""
-        least = self.least - self._priors[fault[0]]
-        return any(worth > least for worth in itertools.accumulate(self._at_most(fault, support)))
+    def _is_hopeful(self, fault: Fault, support: Collection[SymptomKey]) -> bool:
+        """Claim that a fault could be believed if all that may be its symptoms were.
+
+        The sum is exact, so that it does not depend on the order in which symptoms came.
+        """
+        if len(support) >= CROWD:
+            return True
+        return math.fsum(self._at_most(fault, support)) > self.least - self._priors[fault[0]]
 
     def _is_idle(self, fault: Fault, free: list[SymptomKey]) -> bool:
         """Claim that its news alone can make a fault neither believed nor anything doubtful."""
