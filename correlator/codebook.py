@@ -9,7 +9,7 @@ size of the graph. Pure: a cache of (topology, rules), never part of a snapshot.
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from correlator.rules.paths import Path, Step, backwards, onwards, starts
+from correlator.rules.paths import Path, Step, backwards, onwards, starts, walk
 from correlator.rules.ruleset import RuleSet, SignatureSpec
 from correlator.topology import Topology
 from schemas.base import kind_of
@@ -70,6 +70,9 @@ class Codebook:
         """number of a path → that of the path without its last step, and that step"""
         self._walked = [[self._number(path) for path in one.paths] for one in self._layouts]
         self._walks: dict[str, dict[int, Walk]] = {}
+        self._refuting: dict[Fault, tuple[tuple[str, str, int], ...]] = {}
+        self._near: dict[Step, dict[str, Iterable[str]]] = {}
+        """step → node → where it leads from there; what all walks share"""
         self._addressed: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
         """(signature, paths that lead to a node) → cells that address it"""
         self._listing: dict[str, list[tuple[int, Path]]] = {}
@@ -102,6 +105,8 @@ class Codebook:
         if known is None:
             if len(self._columns) >= COLUMNS_MAX:
                 self._columns.clear()
+                self._near.clear()
+                self._refuting.clear()
             known = self._columns[entity] = {}
         if index not in known:
             known[index] = self._work_out(index, entity)
@@ -129,7 +134,8 @@ class Codebook:
             if number:
                 before, step = self._beginnings[number]
                 edge, visited = self._reached(entity, before, walks)
-                edge = onwards(self.topology, entity, edge, visited, step)
+                near = self._near.setdefault(step, {})
+                edge = onwards((self.topology, entity), edge, visited, step, near)
                 walks[number] = edge, visited.union(edge)
             else:
                 walks[number] = [entity], {entity}
@@ -217,6 +223,16 @@ class Codebook:
             known = self._routes[symptom, kind] = tuple(dict.fromkeys(routes))
         return known
 
+    def refuting(self, fault: Fault) -> tuple[tuple[str, str, int], ...]:
+        """Return each (symptom, entity) that refutes a fault, with how fresh it must be, µs."""
+        if fault not in self._refuting:
+            self._refuting[fault] = tuple(
+                (one.symptom, node, one.fresh_us)
+                for one in self.rules.signatures[fault[0]].refuted_by
+                for node in walk(self.topology, fault[1], one.path)
+            )
+        return self._refuting[fault]
+
     def missing(self, fault: Fault, seen: Container[tuple[str, str]]) -> dict[int, list[str]]:
         """Return the entities that each cell addresses and none of its symptoms is seen on."""
         column = self.column(fault)
@@ -226,7 +242,8 @@ class Codebook:
         absent: dict[int, list[str]] = {}
         for node, numbers in column.reach.items():
             for cell in self._cells_of(fault[0], numbers):
-                if not any((symptom, node) in seen for symptom in cells[cell].symptoms):
+                names = cells[cell].symptoms
+                if (names[0], node) not in seen and not any((one, node) in seen for one in names):
                     absent.setdefault(cell, []).append(node)
         return absent
 
@@ -236,13 +253,17 @@ class Codebook:
         Returns the entities concerned, or None when everything was dropped.
         """
         self._walks.clear()
+        self._refuting.clear()
         near = self.topology.neighbourhood(nodes, self._hops, NEIGHBOURHOOD_MAX)
         if near is None:
             self._columns.clear()
             self._causes.clear()
+            self._near.clear()
             return None
         near.update(nodes)
         for node in near:
             self._columns.pop(node, None)
             self._causes.pop(node, None)
+            for known in self._near.values():
+                known.pop(node, None)
         return near

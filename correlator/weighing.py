@@ -22,7 +22,6 @@ from correlator.profiles import (
     onsets,
     timely,
 )
-from correlator.rules.paths import walk
 from correlator.rules.ruleset import CellSpec, RuleSet
 from correlator.standing import SETTLED, Settled, Standing
 from correlator.state import Sighting, SymptomKey
@@ -82,7 +81,7 @@ class Look:
             again = (name for name in same if is_over or self._has_come_again(fault, name, free))
             return None, list(again)
         is_idle = free is not None and self._is_idle(fault, free)
-        profile = None if is_idle or self._refuted(fault) else self._profile(fault)
+        profile = None if is_idle else self._profile(fault)
         if profile is None:
             return None, []
         free = self.standing.free_of(profile.entries)
@@ -92,7 +91,8 @@ class Look:
         candidate = profile.whole = profile.whole or self._sorted_out(profile)
         candidate.base = self.base(profile, self.now_us - profile.onset_us)
         candidate.gain = candidate.base + profile.alone
-        return (candidate if candidate.gain > self.least else None), []
+        is_believed = candidate.gain > self.least and not self._refuted(fault)
+        return (candidate if is_believed else None), []
 
     def _beside(
         self, profile: Profile, free: list[SymptomKey]
@@ -112,6 +112,8 @@ class Look:
         candidate.is_beside = True
         candidate.base = self.base(part, self.now_us - part.onset_us)
         candidate.gain = candidate.base + part.alone
+        if self._refuted(profile.fault):
+            return None, []
         same = self.standing.settled_at(profile.fault[1])
         doubtful = self._doubtful(candidate, profile, same)
         is_believed = candidate.gain > self.least and not same and not doubtful
@@ -403,11 +405,10 @@ class Look:
         return math.log1p(-cell.p * arrived)
 
     def _refuted(self, fault: Fault) -> bool:
-        for refutation in self.rules.signatures[fault[0]].refuted_by:
-            for node in walk(self.codebook.topology, fault[1], refutation.path):
-                sighting = self.sightings.get((refutation.symptom, node))
-                if sighting is not None and self.now_us - sighting.last_us <= refutation.fresh_us:
-                    return True
+        for symptom, node, fresh_us in self.codebook.refuting(fault):
+            sighting = self.sightings.get((symptom, node))
+            if sighting is not None and self.now_us - sighting.last_us <= fresh_us:
+                return True
         return False
 
     # ---- what it adds to others ----------------------------------------------------------------

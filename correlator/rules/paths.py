@@ -102,26 +102,35 @@ def walk(topology: Topology, root: str, path: Path) -> tuple[str, ...]:
     visited = {root}
     edge = [root]
     for step in path:
-        edge = onwards(topology, root, edge, visited, step)
+        edge = onwards((topology, root), edge, visited, step, {})
         visited.update(edge)
     return tuple(edge)
 
 
 def onwards(
-    topology: Topology, root: str, edge: Iterable[str], visited: set[str], step: Step
+    walk_of: tuple[Topology, str],
+    edge: Iterable[str],
+    visited: set[str],
+    step: Step,
+    near: dict[str, Iterable[str]],
 ) -> list[str]:
     """Return where one more step leads from the nodes at the end of a walk, sorted and unique.
 
-    `visited` holds all nodes of the walk, the present end too.
+    `walk_of` is the graph and where the walk began; `visited` holds all its nodes, the present end
+    too; `near` keeps where this step leads from a node, for other walks.
     """
-    following: dict[str, None] = {}
+    topology, root = walk_of
+    following: set[str] = set()
     is_down = not (step.up or step.either)
     for node in edge:
         may_withstand = is_down and node in topology.redundant and node != root
         if may_withstand and any(one not in visited for one in topology.dependencies(node)):
             continue
-        following.update(dict.fromkeys(_neighbours(topology, node, step)))
-    return sorted(following.keys() - visited)
+        found = near.get(node)
+        if found is None:
+            found = near[node] = tuple(_neighbours(topology, node, step))
+        following.update(found)
+    return sorted(following - visited)
 
 
 def backwards(path: Path, root_kind: str) -> Path:
