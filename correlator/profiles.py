@@ -52,6 +52,8 @@ class Profile:
     """Age from which its silence has said all."""
     alone: float = 0.0
     """Nats its timely symptoms are worth where nothing else explains them."""
+    part: "Profile | None" = None
+    """What it shows of late beside others: the symptoms that were free when last asked."""
     whole: "Candidate | None" = None
     """The fault with none of its symptoms granted to others, as last weighed."""
 
@@ -59,7 +61,7 @@ class Profile:
         """Add a symptom."""
         self.entries[key] = group, first_us
         insort(self.times.setdefault(group, []), first_us)
-        self.is_weighed = False
+        self.is_weighed, self.part = False, None
 
     def take(self, key: SymptomKey) -> None:
         """Take a symptom out, if it is there."""
@@ -70,7 +72,7 @@ class Profile:
         del listed[bisect_left(listed, first_us)]
         if not listed:
             del self.times[group]
-        self.is_weighed = False
+        self.is_weighed, self.part = False, None
 
 
 @dataclass(slots=True)

@@ -36,6 +36,18 @@ Q_MAX = 0.999999
 _UNKNOWN = Profile((0, ""), {}, 0)
 
 
+def _part(profile: Profile, free: list[SymptomKey]) -> Profile:
+    """Return what a fault shows beside others: its free symptoms, the rest not expected of it."""
+    part = Profile(profile.fault, dict(profile.totals), profile.footprint)
+    for (cell, kind, _), listed in profile.times.items():
+        part.totals[cell, kind] = part.totals.get((cell, kind), 0) - len(listed)
+    for key in free:
+        group, first_us = profile.entries[key]
+        part.put(key, group, first_us)
+        part.totals[group[:2]] += 1
+    return part
+
+
 class Look:
     """One look at what stands; holds what its functions share."""
 
@@ -98,17 +110,13 @@ class Look:
         self, profile: Profile, free: list[SymptomKey]
     ) -> tuple[Candidate | None, list[str]]:
         """Return a fault by its free symptoms alone; those granted to others are not missing."""
-        part = Profile(profile.fault, dict(profile.totals), profile.footprint)
-        for (cell, kind, _), listed in profile.times.items():
-            part.totals[cell, kind] = part.totals.get((cell, kind), 0) - len(listed)
-        for key in free:
-            group, first_us = profile.entries[key]
-            part.put(key, group, first_us)
-            part.totals[group[:2]] += 1
         if not free:
             return None, []
+        if profile.part is None or list(profile.part.entries) != free:
+            profile.part = _part(profile, free)
+        part = profile.part
         self._weigh(part)
-        candidate = self._sorted_out(part)
+        candidate = part.whole = part.whole or self._sorted_out(part)
         candidate.is_beside = True
         candidate.base = self.base(part, self.now_us - part.onset_us)
         candidate.gain = candidate.base + part.alone
