@@ -1,7 +1,7 @@
 """What a scenario claims, held against the story of what happened. Pure.
 
-Keeps: I1 (no evacuation before its host is proven fenced) and I6 (no action twice) are asked of
-every story, whatever its scenario claims. Called by ``correlator/corpus.py``.
+Keeps: I1 (no evacuation before its host is proven fenced) and I6 (no incident sends an action
+twice) are asked of every story, whatever its scenario claims. Called by ``correlator/corpus.py``.
 """
 
 from collections.abc import Iterator
@@ -123,6 +123,8 @@ def _missed(claim: Claim, story: Story, slack_us: int) -> str:
     if not found or lacking:
         late = ", ".join(sorted({_shown(told) for _, told in meant}))
         return f"there was {late or _instead(claim, story)}"
+    if claim.times not in (None, len(meant)):
+        return f"it came {len(meant)} times"
     for moment, wanted in ((claim.after, True), (claim.before, False)):
         wrong = [t for n, t in found if moment and has_come(moment, story[:n]) != wanted]
         if wrong:
@@ -221,19 +223,19 @@ def _miscounted(scenario: Scenario, story: Story) -> str:
 
 def _always(story: Story, topology: Topology) -> Iterator[Verdict]:
     """What must hold of every scenario: I1 and I6."""
-    keys: set[str] = set()
+    keys: set[tuple[str, str]] = set()
     unfenced = twice = ""
     for number, told in enumerate(story):
         action = told.what
         if not isinstance(action, Action) or action.mode != "enforce":
             continue
-        if action.idempotency_key in keys:
-            twice = twice or _shown(told)
-        keys.add(action.idempotency_key)
+        key = (action.incident_id, action.idempotency_key)
+        twice = twice or (_shown(told) if key in keys else "")
+        keys.add(key)
         if action.verb == "evacuate_vm" and not _is_fenced(action.target, story[:number], topology):
             unfenced = unfenced or _shown(told)
     yield Verdict("always", "no evacuation before its host is proven fenced (I1)", unfenced)
-    yield Verdict("always", "no action twice (I6)", twice)
+    yield Verdict("always", "no incident sends an action twice (I6)", twice)
 
 
 def _is_fenced(vm: str, story: Story, topology: Topology) -> bool:
@@ -243,5 +245,4 @@ def _is_fenced(vm: str, story: Story, topology: Topology) -> bool:
 
 def method_of(action: Action) -> str | None:
     """Return the method an action is to be carried out by, where it names one."""
-    named = getattr(action, "method", None) or action.parameters.get("method")
-    return None if named is None else str(named)
+    return action.method or None

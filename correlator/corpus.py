@@ -16,8 +16,9 @@ from typing import Any
 
 from correlator.claims import Told, Verdict, method_of, verdicts
 from correlator.engine import Engine, Stamped
+from correlator.planner import FENCE_PROOFS
 from correlator.rules import RuleSet
-from correlator.scenarios import Entry, Loaded, matches
+from correlator.scenarios import DOMAIN, Entry, Loaded, matches
 from correlator.state import EngineState, restore
 from correlator.timeline import START_US
 from schemas.base import from_microseconds
@@ -59,19 +60,26 @@ class Played:
 
 
 def _arrivals(loaded: Loaded, seed: int) -> Iterator[tuple[int, Entry, str]]:
-    """Yield (when it arrives, entry, what noise did); seed 0 changes nothing.
+    """Yield (when it arrives, entry, what noise did); seed 0 but dates it.
 
     What one source says of one signal of one entity stays in order: it is one stream.
     """
-    if seed == 0:
-        yield from ((entry.arrives_us, entry, "") for entry in loaded.entries)
-        return
     noise = loaded.scenario.noise
+    entries = [
+        replace(entry, inputs=tuple(_skewed(one, noise.skew) for one in entry.inputs))
+        for entry in loaded.entries
+    ]
+    if seed == 0:
+        yield from ((entry.arrives_us, entry, "") for entry in entries)
+        return
     chance = random.Random(f"{loaded.scenario.id}/{seed}")  # noqa: S311 - noise, no secret
-    inputs = [entry for entry in loaded.entries if entry.inputs]
+    inputs = [entry for entry in entries if entry.inputs]
     last = chance.choice(inputs) if inputs and noise.late else None
+    sources = sorted({_source(one) for entry in inputs for one in entry.inputs} - {""})
+    off_s = chance.uniform(-noise.clock, noise.clock)
+    wrong = {chance.choice(sources): off_s} if sources else {}
     latest: dict[tuple[str, ...], int] = {}
-    for entry in sorted(loaded.entries, key=lambda one: one.arrives_us):
+    for entry in sorted(entries, key=lambda one: one.arrives_us):
         if not entry.inputs:
             yield entry.arrives_us, entry, ""
             continue
@@ -85,15 +93,19 @@ def _arrivals(loaded: Loaded, seed: int) -> Iterator[tuple[int, Entry, str]]:
             yield arrives_us, replace(entry, inputs=()), "lost"
             continue
         latest[stream] = arrives_us
-        skewed = replace(entry, inputs=tuple(_skewed(one, noise.skew) for one in entry.inputs))
-        yield arrives_us, skewed, f"{extra_us / 1e6:.3f} s late" if extra_us else ""
+        dated = replace(entry, inputs=tuple(_skewed(one, wrong) for one in entry.inputs))
+        yield arrives_us, dated, f"{extra_us / 1e6:.3f} s late" if extra_us else ""
         if twice_us:
-            yield arrives_us + twice_us, skewed, "again"
+            yield arrives_us + twice_us, dated, "again"
+
+
+def _source(given: Input) -> str:
+    return getattr(given, "source", None) or getattr(given, "collector", None) or ""
 
 
 def _skewed(given: Input, skew: dict[str, float]) -> Input:
     """Return an input as a source with such a clock dates it."""
-    source = getattr(given, "source", None) or getattr(given, "collector", None)
+    source = _source(given)
     at = getattr(given, "at", None)
     for pattern, offset_s in skew.items():
         if source and at and fnmatchcase(source, pattern):
@@ -121,6 +133,8 @@ class _Run:
     story: list[Told] = field(default_factory=list)
     answered: dict[int, int] = field(default_factory=dict)
     """index of an entry of `actuators` → how often it was taken"""
+    done: dict[str, tuple[int, Result]] = field(default_factory=dict)
+    """idempotency key → when it is answered, and how"""
     now_us: int = 0
     tick_us: int = 0
     """When the next tick of the second is due."""
@@ -182,7 +196,15 @@ class _Run:
                 self.act(output)
 
     def act(self, action: Action) -> None:
-        """Let the scripted actuators answer an action; one in another mode they leave alone."""
+        """Let the scripted actuators answer an action; one in another mode they leave alone.
+
+        A key that was answered before is answered alike: two incidents may want one effect.
+        """
+        done = self.done.get(action.idempotency_key)
+        if done is not None:
+            same = done[1].model_copy(update={"action_id": action.action_id})
+            self.send(max(self.now_us, done[0]), same, "as before", action)
+            return
         answer = self.answer_to(action) if action.mode == "enforce" else None
         if answer is None or answer.reply == "silent":
             return
@@ -195,6 +217,7 @@ class _Run:
             state=answer.reply,
             proof=_proof(answer, action, from_microseconds(START_US + at_us)),
         )
+        self.done[action.idempotency_key] = at_us, result
         self.send(at_us, result, "", action)
         if self.chance.random() < self.dup:
             self.send(at_us + self.chance.randint(1, TICK_US), result, "again", action)
@@ -220,13 +243,15 @@ def _proof(answer: Answer, action: Action, observed_at: str) -> dict[str, Any]:
         return dict(answer.proof)
     proof: dict[str, Any] = {"observed_at": observed_at}
     if action.verb == "fence":
-        proof |= {"method": method_of(action) or "bmc_off", "observed_state": "OFF"}
+        method = action.method or "bmc_off"
+        proof |= {"method": method, "observed_state": min(FENCE_PROOFS[method])}
     return proof | answer.proof
 
 
 def play(loaded: Loaded, rules: RuleSet, seed: int = 0) -> Played:
     """Return what happens in a scenario under a seed, 0 being without noise, and the verdicts."""
     scenario = loaded.scenario
+    rules = replace(rules, settings=(*rules.settings, *scenario.settings))
     arrivals = sorted(
         (
             (at_us, order, entry, note, None)
@@ -237,7 +262,11 @@ def play(loaded: Loaded, rules: RuleSet, seed: int = 0) -> Played:
     last_us = max((at_us for at_us, *_ in arrivals), default=0)
     end_us = last_us + AFTER_LAST_US if scenario.until is None else round(scenario.until * 1e6)
     state = EngineState(
-        "corpus", loaded.topology.copy(), rules.hash, ticks="recorded", mode=scenario.mode
+        DOMAIN.partition(":")[2],
+        loaded.topology.copy(),
+        rules.hash,
+        ticks="recorded",
+        mode=scenario.mode,
     )
     run = _Run(
         loaded,

@@ -7,6 +7,7 @@ Keeps: I1 (nothing that needs a fence before the proof of it), I3 (nothing destr
 source), I4 (nor in a gap, a hold or maintenance).
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -76,7 +77,11 @@ class PlannedStep:
     """(idempotency key, state) of each action that must be CONFIRMED first."""
 
 
-FINAL = frozenset({"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN", "REVOKED"})
+TELLING = frozenset({"notify", "page"})
+"""Verbs whose every update is an effect of its own, and which nothing takes back."""
+FINAL = frozenset(
+    {"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "PREVENTED", "UNKNOWN", "REVOKED"}
+)
 """States of an action after which nothing more comes of it."""
 
 PlanGuard = Callable[[Plan], Reason | None]
@@ -103,14 +108,6 @@ def rejected(plan: Plan) -> Reason | None:
     return Reason("refuse", "rejected", f"the plan for {plan.root} was rejected")
 
 
-def maintenance(plan: Plan) -> Reason | None:
-    """What is worked on is expected to fail (I4)."""
-    session = plan.domain.state.sessions.get(plan.root)
-    if session is None:
-        return None
-    return Reason("refuse", "maintenance", f"{plan.root} is under maintenance by {session.by}")
-
-
 def structure(plan: Plan) -> Reason | None:
     """A policy may hold for some structures only."""
     for text in plan.policy.guard.only_if:
@@ -119,9 +116,9 @@ def structure(plan: Plan) -> Reason | None:
     return None
 
 
-def fleet_share(plan: Plan) -> Reason | None:
+def fleet_share(step: PlannedStep) -> Reason | None:
     """Too many roots of a kind at once: it is us, or what they share (H7)."""
-    stop, state = plan.policy.guard.stop_if, plan.domain.state
+    stop, state = step.plan.policy.guard.stop_if, step.plan.domain.state
     if stop is None:
         return None
     window_us = round(stop.within * 1e6)
@@ -136,15 +133,14 @@ def fleet_share(plan: Plan) -> Reason | None:
     return Reason("refuse", "guard_stop_if", text, again_us)
 
 
-def budget(plan: Plan) -> Reason | None:
+def budget(step: PlannedStep) -> Reason | None:
     """So many actions of a policy in a window and no more (I5)."""
-    most, state = plan.policy.guard.max, plan.domain.state
+    policy, state = step.plan.policy, step.plan.domain.state
+    most = policy.guard.max
     if most is None:
         return None
     window_us = round(most.per * 1e6)
-    recent = [
-        at for at in state.actions_us.get(plan.policy.name, []) if at >= state.live_us - window_us
-    ]
+    recent = [at for at in state.actions_us.get(policy.name, []) if at >= state.live_us - window_us]
     if len(recent) < most.actions:
         return None
     text = f"{len(recent)} actions in {most.per:g} s are the budget"
@@ -212,12 +208,14 @@ def stream_gap(step: PlannedStep) -> Reason | None:
 
 def one_witness(step: PlannedStep) -> Reason | None:
     """One liar condemns nobody, nor does what runs on the root itself (I3, H5)."""
-    domain, root = step.plan.domain, step.plan.root
+    domain, about = step.plan.domain, {step.plan.root, *step.targets}
     sources = {name for _, one in _standing(step) for name in one.witnesses}
-    outside = [name for name in sorted(sources) if not _runs_on(domain, name, root)]
+    outside = [
+        name for name in sorted(sources) if about.isdisjoint(_below(domain, name.partition("/")[0]))
+    ]
     if len(outside) >= SOURCES_MIN:
         return None
-    text = f"{step.verb} needs {SOURCES_MIN} sources outside {root}, there is {len(outside)}"
+    text = f"{step.verb} needs {SOURCES_MIN} sources outside {step.plan.root}, has {len(outside)}"
     return Reason("wait", "one_witness", text)
 
 
@@ -245,18 +243,16 @@ def _standing(step: PlannedStep) -> Iterator[tuple[SymptomKey, Sighting]]:
             yield key, sighting
 
 
-def _runs_on(domain: Domain, source: str, root: str) -> bool:
-    """Claim that an observer depends on the root that it testifies about."""
+def _below(domain: Domain, entity: str) -> Iterator[str]:
+    """Yield an entity and what it stands on, the nearest first."""
     topology = domain.state.topology
-    waiting, met = [source.partition("/")[0]], set[str]()
+    waiting, met = deque([entity]), set[str]()
     while waiting and len(met) < ANCESTORS_MAX:
-        node = waiting.pop()
-        if node == root:
-            return True
-        if node not in met and node in topology:
+        node = waiting.popleft()
+        if node not in met:
             met.add(node)
+            yield node
             waiting += topology.dependencies(node)
-    return False
 
 
 def failure_group(step: PlannedStep) -> Reason | None:
@@ -293,7 +289,7 @@ def speaks_again(step: PlannedStep) -> Reason | None:
     if not gone:
         return None
     text = f"{step.verb} waits: {gone[0][0]} of {root} has cleared"
-    return Reason("wait", "contradictory_evidence", text)
+    return Reason("wait", "contradictory_evidence", text, page=True)
 
 
 def too_young(step: PlannedStep) -> Reason | None:
@@ -311,37 +307,37 @@ def too_young(step: PlannedStep) -> Reason | None:
 
 def opted_out(step: PlannedStep, target: str) -> Reason | None:
     """An owner may have said that nobody else restarts or moves it (I9)."""
-    if effective(step.plan.domain.rules.settings, target).recover:
+    is_workload = step.verb in WORKLOAD_VERBS
+    if not is_workload or effective(step.plan.domain.rules.settings, target).recover:
         return None
     return Reason("refuse", "opted_out", f"{step.verb} {target}: its owner has opted out")
 
 
 def stopped_by_user(step: PlannedStep, target: str) -> Reason | None:
     """What a user has stopped is as it should be (I9, H27)."""
-    if not step.plan.domain.stands((STOPPED_BY_USER, target)):
+    is_workload = step.verb in WORKLOAD_VERBS
+    if not is_workload or not step.plan.domain.stands((STOPPED_BY_USER, target)):
         return None
     return Reason("refuse", "stopped_by_user", f"{step.verb} {target}: a user has stopped it")
 
 
-def target_maintenance(step: PlannedStep, target: str) -> Reason | None:
-    """A workload under maintenance is its operator's (I4)."""
-    session = step.plan.domain.state.sessions.get(target)
-    if session is None:
+def maintenance(step: PlannedStep, target: str) -> Reason | None:
+    """What is worked on, and all that stands on it, is its operator's (I4)."""
+    state = step.plan.domain.state
+    if step.verb in TELLING or not state.sessions:
         return None
-    text = f"{step.verb} {target}: under maintenance by {session.by}"
+    below = next((one for one in _below(step.plan.domain, target) if one in state.sessions), None)
+    if below is None:
+        return None
+    text = f"{step.verb} {target}: {below} is under maintenance by {state.sessions[below].by}"
     return Reason("refuse", "maintenance", text)
 
 
-PLAN_GUARDS: tuple[PlanGuard, ...] = (
-    confidence,
-    rejected,
-    maintenance,
-    structure,
-    fleet_share,
-    budget,
-)
+PLAN_GUARDS: tuple[PlanGuard, ...] = (confidence, rejected, structure)
 STEP_GUARDS: tuple[StepGuard, ...] = (proof, still_moving)
 DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
+    fleet_share,
+    budget,
     only_suspected,
     unapproved,
     held,
@@ -354,7 +350,7 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
 )
 
 
-TARGET_GUARDS: tuple[TargetGuard, ...] = (opted_out, stopped_by_user, target_maintenance)
+TARGET_GUARDS: tuple[TargetGuard, ...] = (opted_out, stopped_by_user, maintenance)
 
 
 def against_plan(plan: Plan) -> Reason | None:
@@ -372,6 +368,4 @@ def against_step(step: PlannedStep) -> Reason | None:
 
 def against_target(step: PlannedStep, target: str) -> Reason | None:
     """Return the first reason against one target of a step that others may well be taken to."""
-    if step.verb not in WORKLOAD_VERBS:
-        return None
     return next(filter(None, (guard(step, target) for guard in TARGET_GUARDS)), None)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from correlator.domain import Domain
 from correlator.guards import (
     FINAL,
+    TELLING,
     Plan,
     PlannedStep,
     Reason,
@@ -28,8 +29,6 @@ from schemas.rules import Policy, Step
 
 FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN"})
 """An attempt that ended without its effect being proven: the next method has its turn."""
-TELLING = frozenset({"notify", "page"})
-"""Verbs whose every update is an effect of its own, and which nothing takes back."""
 FENCE_PROOFS = {
     "bmc_off": frozenset({"OFF"}),
     "pdu_off": frozenset({"OFF"}),
@@ -39,6 +38,8 @@ FENCE_PROOFS = {
     "kdump": frozenset({"DUMPING"}),
 }
 """method → what must have been observed after it: a return code proves nothing (H12, H13)."""
+RENEWING = frozenset({"unfence", "failover_vnf"})
+"""Verbs after which the target is another one: the next of its kind is no duplicate."""
 LATE_US = 1_000_000
 """Grace past the validity of an action before its result is no longer waited for."""
 WORKLOADS_MAX = 20
@@ -357,8 +358,12 @@ def _note_result(domain: Domain, incident: IncidentState, sent: Sent, result: Re
         sent.state = "UNKNOWN"
         text = f"fence {sent.target}: CONFIRMED by {result.actuator} without what was observed"
         reason = Reason("refuse", "no_proof", text)
+    if result.state == "REJECTED" and "precondition" in result.proof:
+        sent.state = "PREVENTED"  # The world has moved on: another method is no answer to that.
+        text = f"{sent.verb} {sent.target}: {result.proof['precondition']} no longer holds"
+        reason = Reason("refuse", "precondition_failed", text)
     _say(domain, incident, f"{sent.key} {result.state}", reason)
-    if sent.verb == "unfence" and sent.state == "CONFIRMED":
+    if sent.verb in RENEWING and sent.state == "CONFIRMED":
         domain.state.next_generation(sent.target)
     plan(domain, incident)
 

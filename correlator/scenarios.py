@@ -24,6 +24,8 @@ from schemas.inputs import Command, CommandName, Fact, Input, Level, Pulse
 from schemas.inputs import TopologyDelta as Delta
 
 _REPEATED = re.compile(r"^(?P<first>[0-9.]+[a-z]+)\.\.(?P<last>[0-9.]+[a-z]+)/(?P<every>.+)$")
+DOMAIN = "domain:corpus"
+"""Entity of what is said about the domain as a whole."""
 _EDGE_OPS = ("add_edge", "remove_edge", "move_edge")
 _START = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=START_US)
 
@@ -87,7 +89,7 @@ def _load(file: Path, rules: RuleSet, faults: list[Fault]) -> Loaded | None:
         faults.append(Fault(shown, *where, "topology", str(error)))
         return None
     entries, wrong = parse_inject(scenario.inject)
-    known = {*topology, *(e for entry in entries if _adds(entry) for e in entry.entities)}
+    known = {DOMAIN, *topology, *(e for entry in entries if _adds(entry) for e in entry.entities)}
     wrong += [
         (one.number, f"no {e} here") for one in entries for e in one.entities if e not in known
     ]

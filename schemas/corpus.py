@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.base import Duration, Share, Strict, parse_duration
 from schemas.outputs import Verb
-from schemas.rules import Names
+from schemas.rules import Names, Settings
 
 ResultState = Literal[
     "ACCEPTED", "REJECTED", "RUNNING", "CONFIRMED", "FAILED", "TIMED_OUT", "UNKNOWN"
@@ -67,13 +67,18 @@ class Noise(Strict):
 
     dup: Share = Field("5%", validate_default=True, description="of inputs arrive a second time")
     reorder: Duration = Field(
-        "100ms", validate_default=True, description="each input is delayed by up to this"
+        "300ms", validate_default=True, description="each input is delayed by up to this"
     )
     drop: Share = Field(
         "1%", validate_default=True, description="of lines are lost; never one marked with !"
     )
     late: Duration = Field(
-        "0s", validate_default=True, description="one line, another with each seed, is so late"
+        "1s", validate_default=True, description="one line, another with each seed, is so late"
+    )
+    clock: Duration = Field(
+        "40s",
+        validate_default=True,
+        description="the clock of one source, another with each seed, is off by up to this",
     )
     skew: dict[str, Offset] = Field(
         default_factory=dict,
@@ -142,6 +147,9 @@ class Scenario(Strict):
         description="a file, relative to this one; short form; or nodes and edges"
     )
     mode: Literal["enforce", "dry_run", "approve"] = "enforce"
+    settings: list[Settings] = Field(
+        default_factory=list, description="what the site says of some VMs, after the pack's own"
+    )
     inject: str = Field(
         description="lines: TIME[!] [+LATE] [clear] SIGNAL ENTITY… [NAME=VALUE…], and commands"
     )

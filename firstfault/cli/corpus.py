@@ -180,7 +180,8 @@ class _Teller:
 def _action(action: Action) -> str:
     given = "".join(f" {name}={value}" for name, value in sorted(action.parameters.items()))
     mode = "" if action.mode == "enforce" else f" ({action.mode})"
-    return f"{action.verb} {action.target}{given}{mode}"
+    by = f" by {action.method}" if action.method else ""
+    return f"{action.verb} {action.target}{by}{given}{mode}"
 
 
 def _result(told: Told, result: Result) -> str:

@@ -63,15 +63,14 @@ ONE_PLANE = dead(attrs={"plane": "mgmt"})
 TOGETHER = [*dead(), *dead(NEIGHBOUR, 0.5)]
 SPEAKS = [*dead(), (0.8, event(HOST, "host.down", "cleared", source=f"watch:{HOST}"))]
 GAP: list[Row] = [*dead(), (60.0, Tick()), (60.1, Tick())]
+WORKED_ON = [*dead(), command(0.5, "maintenance_start", HOST)]
 THREE_VMS = {"guard": {"only_if": "count(vm) >= 3"}}
 MAX = {"guard": {"max": {"actions": 1, "per": "1h"}}}
 SHARE = {"guard": {"stop_if": {"roots": "host", "share": "20%", "within": "10m"}}}
 
 CASES = [
     pytest.param(guards.confidence, dead(), {"confidence": ">= 0.9999999999"}, id="confidence"),
-    pytest.param(
-        guards.maintenance, [*dead(), command(0.5, "maintenance_start", HOST)], {}, id="maintenance"
-    ),
+    pytest.param(guards.maintenance, WORKED_ON, {}, id="maintenance"),
     pytest.param(
         guards.structure, dead(), {"guard": {"only_if": "count(vm) >= 3"}}, id="structure"
     ),
@@ -88,13 +87,13 @@ CASES = [
 
 @pytest.mark.parametrize(("guard", "rows", "policy"), CASES)
 def test_a_guard_stops_what_would_leave_without_it(
-    guard: guards.PlanGuard | guards.StepGuard,
+    guard: guards.PlanGuard | guards.StepGuard | guards.TargetGuard,
     rows: list[Row],
     policy: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert fenced(said(rows, more=policy)) == []
-    for name in ("PLAN_GUARDS", "DESTRUCTIVE_GUARDS"):
+    for name in ("PLAN_GUARDS", "DESTRUCTIVE_GUARDS", "TARGET_GUARDS"):
         kept = tuple(one for one in getattr(guards, name) if one is not guard)
         monkeypatch.setattr(guards, name, kept)
     assert HOST in fenced(said(rows, more=policy))
@@ -204,7 +203,7 @@ def test_workloads_come_in_the_turn_that_their_site_gave_them() -> None:
             id="a user has stopped it",
         ),
         pytest.param(
-            guards.target_maintenance,
+            guards.maintenance,
             [],
             [command(0.2, "maintenance_start", VMS[1])],
             id="it is worked on",

@@ -142,8 +142,17 @@ def test_a_host_that_speaks_again_is_not_evacuated() -> None:
     fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
     back = event(HOST, "host.down", "cleared")
     second = stepped(folding, [(2.1, back), (2.2, answer(fence))])
+    assert actions(second) == [("page", HOST)]
+    assert "contradictory_evidence" in reasons(second)
+
+
+def test_a_fence_that_the_world_has_overtaken_is_not_tried_otherwise() -> None:
+    folding = live(laddered())
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    told = answer(fence, "REJECTED").model_copy(update={"proof": {"precondition": "boot_id"}})
+    second = stepped(folding, [(2.1, told), *after(2.1, 70.0)])
     assert actions(second) == []
-    assert reasons(second)[-1] == "contradictory_evidence"
+    assert reasons(second)[0] == "precondition_failed"
 
 
 def test_a_result_after_a_final_one_changes_nothing() -> None:
@@ -282,19 +291,19 @@ def policy(**more: object) -> Policy:
     ],
 )
 def test_a_guard_stops_the_plan_with_its_reason(guard: dict[str, object], reason: str) -> None:
-    rules = rule_set(policies=[policy(guard=guard)])
+    rules = rule_set(policies=[policy(guard=guard, do=[{"fence": {}}])])
     outputs = stepped(live(rules=rules), ticking(DOWN, 3.0))
     assert reasons(outputs)[-1] == reason
 
 
 def test_a_budget_stops_the_second_plan_and_comes_back_with_time() -> None:
-    guarded = policy(guard={"max": {"actions": 1, "per": "5s"}})
-    rules = rule_set(policies=[guarded])
-    other: list[Row] = [(2.0, event("nic:r0h1/a", "nic.down"))]
-    folding = live(rules=rules)
-    outputs = stepped(folding, ticking([*DOWN, *other], 4.0))
+    steps = [{"quarantine": {}}, {"fence": {}}]
+    guarded = policy(guard={"max": {"actions": 1, "per": "5s"}}, do=steps)
+    folding = live(rules=rule_set(policies=[guarded]))
+    outputs = stepped(folding, ticking(DOWN, 4.0))
     assert actions(outputs) == [("quarantine", HOST)]
     assert reasons(outputs)[-1] == "guard_max"
+    assert actions(stepped(folding, after(4.0, 6.0))) == [("fence", HOST)]
 
 
 def test_a_cause_without_policy_and_one_below_its_confidence_are_told() -> None:

@@ -1,0 +1,103 @@
+"""Every scenario of the corpus: told as its golden says, and true under noise.
+
+``FIRSTFAULT_CORPUS_SEEDS=50`` plays them all under that many seeds; ``FIRSTFAULT_UPDATE=1``
+writes the goldens anew.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from correlator import guards
+from correlator.corpus import Played, play
+from correlator.rules import RuleSet, load_pack
+from correlator.scenarios import Loaded, load_corpus
+from firstfault.cli.corpus import scenario_text, status
+from firstfault.packs import find_pack
+from schemas.outputs import Action
+
+FOLDER = Path(__file__).parent
+GOLDEN = FOLDER / "golden"
+SEEDS = int(os.environ.get("FIRSTFAULT_CORPUS_SEEDS", "3"))
+NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def nfvi() -> RuleSet:
+    return load_pack(find_pack("nfvi"))
+
+
+@pytest.fixture(scope="session")
+def corpus(nfvi: RuleSet) -> dict[str, Loaded]:
+    return {one.scenario.id: one for one in load_corpus(FOLDER, nfvi)}
+
+
+def _effects(played: Played) -> set[tuple[str, str]]:
+    told = [one.what for one in played.story]
+    return {(one.verb, one.target) for one in told if isinstance(one, Action)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scenario_is_told_as_its_golden(
+    corpus: dict[str, Loaded], nfvi: RuleSet, name: str
+) -> None:
+    played = play(corpus[name], nfvi)
+    assert status(played) in ("ok", "pending"), scenario_text(played)
+    file = GOLDEN / f"{name}.txt"
+    if os.environ.get("FIRSTFAULT_UPDATE"):
+        file.write_text(scenario_text(played), encoding="utf-8")
+    assert scenario_text(played) == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scenario_holds_under_noise(corpus: dict[str, Loaded], nfvi: RuleSet, name: str) -> None:
+    loaded = corpus[name]
+    for seed in range(1, min(SEEDS, loaded.scenario.noise.seeds) + 1):
+        played = play(loaded, nfvi, seed)
+        assert not played.failed, scenario_text(played)
+
+
+@pytest.mark.parametrize(
+    ("off", "name"),
+    [
+        pytest.param("DESTRUCTIVE_GUARDS.held", "C01-held-by-operator", id="held"),
+        pytest.param("DESTRUCTIVE_GUARDS.stream_gap", "X02-gap-during-host-loss", id="stream_gap"),
+        pytest.param("DESTRUCTIVE_GUARDS.one_witness", "X01-one-liar", id="one_witness"),
+        pytest.param("DESTRUCTIVE_GUARDS.speaks_again", "X22-bmc-lies", id="speaks_again"),
+        pytest.param(
+            "DESTRUCTIVE_GUARDS.failure_group", "C04b-two-hosts-of-a-rack", id="failure_group"
+        ),
+        pytest.param("DESTRUCTIVE_GUARDS.too_young", "C04b-two-hosts-of-a-rack", id="too_young"),
+        pytest.param("PLAN_GUARDS.fleet_share", "X12-slow-cascade", id="fleet_share"),
+        pytest.param("PLAN_GUARDS.maintenance", "C18-session-begins-late", id="maintenance"),
+        pytest.param("STEP_GUARDS.proof", "C01-host-power-loss", id="proof"),
+        pytest.param("TARGET_GUARDS.opted_out", "X16-what-vms-want", id="opted_out"),
+        pytest.param("TARGET_GUARDS.stopped_by_user", "X16-what-vms-want", id="stopped_by_user"),
+    ],
+)
+def test_a_guard_that_is_off_is_found_out(
+    corpus: dict[str, Loaded],
+    nfvi: RuleSet,
+    monkeypatch: pytest.MonkeyPatch,
+    off: str,
+    name: str,
+) -> None:
+    table, _, guard = off.partition(".")
+    asked = getattr(guards, table)
+    left = tuple(one for one in asked if one.__name__ != guard)
+    assert len(left) == len(asked) - 1
+    monkeypatch.setattr(guards, table, left)
+    assert play(corpus[name], nfvi).failed
+
+
+def test_what_is_doubled_and_reordered_is_decided_alike(
+    corpus: dict[str, Loaded], nfvi: RuleSet
+) -> None:
+    loaded = corpus["X15-doubled-and-reordered"]
+    as_written = _effects(play(loaded, nfvi))
+    assert all(_effects(play(loaded, nfvi, seed)) == as_written for seed in range(1, SEEDS + 1))
+
+
+def test_no_golden_is_left_of_a_scenario_that_is_gone() -> None:
+    assert sorted(file.stem for file in GOLDEN.glob("*.txt")) == NAMES
