@@ -58,6 +58,12 @@ cover: $(DEV) ## Unit tests and doctests with branch coverage
 bench: $(DEV) ## Measure speed
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: sim
+sim: N ?= 300
+sim: SEED ?= 1
+sim: $(DEV) ## Simulate N=300 worlds from SEED=1 on; a violation tells how to repeat it
+	@$(BIN)/python -m tests.simulation --runs $(N) --seed $(SEED) $(ARGS)
+
 .PHONY: schemas
 schemas: $(RUNTIME) ## Write the JSON Schemas to schemas/exported
 	@$(BIN)/firstfault schema export schemas/exported

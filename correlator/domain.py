@@ -121,7 +121,7 @@ class Domain:
         before = sighting.incident
         self.standing.own(key, before, incident_id)
         sighting.incident = incident_id
-        if before is not None and before not in self.standing.evidence:
+        if before is not None:
             self.check_end(before, self.state.live_us)
         if incident_id is None:
             self.state.wake(self.ends_us(sighting), "expire", *key)

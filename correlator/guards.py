@@ -28,6 +28,8 @@ ANCESTORS_MAX = 64
 """Entities an observer may stand on before it counts as outside."""
 TOGETHER_US = 2_000_000
 """Roots of one failure group within this time have one cause (d5: 2 s)."""
+AGAIN_US = 1_000_000
+"""After this a plan that waits for another one asks again."""
 HOLD_MAX_US = 120_000_000
 """Longest hold before a person is called (d5: 120 s)."""
 STOPPED_BY_USER = "user.vm.stop"
@@ -207,11 +209,17 @@ def stream_gap(step: PlannedStep) -> Reason | None:
 
 
 def one_witness(step: PlannedStep) -> Reason | None:
-    """One liar condemns nobody, nor does what runs on the root itself (I3, H5)."""
-    domain, about = step.plan.domain, {step.plan.root, *step.targets}
-    sources = {name for _, one in _standing(step) for name in one.witnesses}
+    """One liar condemns nobody, nor does what stands on what is accused (I3, H5).
+
+    Only those count who saw the root or the target itself: what an accomplice of the liar misses
+    elsewhere is no second witness.
+    """
+    about = {step.plan.root, *step.targets}
+    sources = {name for _, one in _standing(step, about) for name in one.witnesses}
     outside = [
-        name for name in sorted(sources) if about.isdisjoint(_below(domain, name.partition("/")[0]))
+        name
+        for name in sorted(sources)
+        if about.isdisjoint(_below(step.plan.domain, name.partition("/")[0]))
     ]
     if len(outside) >= SOURCES_MIN:
         return None
@@ -220,26 +228,42 @@ def one_witness(step: PlannedStep) -> Reason | None:
 
 
 def one_plane(step: PlannedStep) -> Reason | None:
-    """A lost network looks like a dead host on that network; a hard fact does not (H6).
-
-    What names no plane counts as one of its own by its layer: a BMC or a port is asked elsewhere.
-    """
+    """A lost network looks like a dead host on that network; a hard fact does not (H6)."""
     if step.verb != "fence":
         return None
-    standing, symptoms = list(_standing(step)), step.plan.domain.rules.symptoms
-    planes = {plane for _, one in standing for plane in one.planes}
-    planes |= {key[0].partition(".")[0] for key, one in standing if not one.planes}
+    about = {step.plan.root, *step.targets}
+    standing, symptoms = list(_standing(step, about)), step.plan.domain.rules.symptoms
+    planes = sorted({plane for _, one in standing for plane in one.planes})
     if len(planes) >= PLANES_MIN or any(symptoms[key[0]].hard for key, _ in standing):
         return None
-    text = f"{step.verb} needs {PLANES_MIN} planes or a hard fact, there is {', '.join(planes)}"
+    found = ", ".join(planes) or "none is named"
+    text = f"{step.verb} needs {PLANES_MIN} planes or a hard fact, there is: {found}"
     return Reason("wait", "one_plane", text)
 
 
-def _standing(step: PlannedStep) -> Iterator[tuple[SymptomKey, Sighting]]:
-    domain = step.plan.domain
-    for key in domain.standing.held_by(step.plan.incident.incident_id):
+def one_at_a_time(step: PlannedStep) -> Reason | None:
+    """One fence runs in a domain; the next waits for what it shows (d5)."""
+    if step.verb != "fence":
+        return None
+    state, own = step.plan.domain.state, step.plan.incident
+    running = [
+        sent.target
+        for name, incident in sorted(state.incidents.items(), key=lambda one: one[0])
+        for sent in incident.sent
+        if name != own.incident_id and sent.verb == "fence" and sent.state not in FINAL
+    ]
+    if not running:
+        return None
+    text = f"fence of {step.plan.root} waits: {running[0]} is being fenced"
+    return Reason("wait", "fence_running", text, state.live_us + AGAIN_US)
+
+
+def _standing(step: PlannedStep, about: set[str]) -> Iterator[tuple[SymptomKey, Sighting]]:
+    """Yield what stands on some entities and belongs to the incident."""
+    domain, own = step.plan.domain, step.plan.incident.incident_id
+    for key in domain.standing.on(sorted(about)):
         sighting = domain.state.sightings[key]
-        if sighting.cleared_us is None:
+        if sighting.cleared_us is None and sighting.incident == own:
             yield key, sighting
 
 

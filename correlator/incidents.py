@@ -283,6 +283,7 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     _look_when_final(domain, incident, verdict)
     if entity != root_before:
         domain.standing.name(incident.incident_id, root_before, entity)
+        incident.targets.clear()
         incident.revises = [*incident.revises[1 - REVISES_MAX :], root_before]
         incident.since_us = state.live_us
     if incident.update < 0 or _standing(incident) != before:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from correlator.domain import Domain
 from correlator.guards import (
+    AGAIN_US,
     FINAL,
     TELLING,
     Plan,
@@ -29,6 +30,10 @@ from schemas.rules import Policy, Step
 
 FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN"})
 """An attempt that ended without its effect being proven: the next method has its turn."""
+KNOWN = frozenset({"FAILED"})
+"""An attempt of which the actuator itself says that it had no effect."""
+WORKLOAD_TRIES = 3
+"""Attempts to bring a workload elsewhere (failure matrix d5)."""
 FENCE_PROOFS = {
     "bmc_off": frozenset({"OFF"}),
     "pdu_off": frozenset({"OFF"}),
@@ -44,8 +49,6 @@ LATE_US = 1_000_000
 """Grace past the validity of an action before its result is no longer waited for."""
 WORKLOADS_MAX = 20
 """Workloads of a domain being recovered at the same time (failure matrix d5)."""
-AGAIN_US = 1_000_000
-"""After this a plan that waits for a token asks again."""
 REVOKE_US = 60_000_000
 """How long a revocation is worth delivering: as long as an action may wait by default."""
 
@@ -85,10 +88,14 @@ def policy_for(domain: Domain, signature: str) -> Policy | None:
 
 def _steps(laid: Plan) -> list[PlannedStep]:
     written = [(verb, body or Step()) for entry in laid.policy.do for verb, body in entry.items()]
-    return [
-        PlannedStep(laid, number, verb, body, _targets(laid, body.target))
-        for number, (verb, body) in enumerate(written, start=1)
-    ]
+    fixed = laid.incident.targets
+    steps = []
+    for number, (verb, body) in enumerate(written, start=1):
+        key = f"{laid.policy.name} {number}"
+        if key not in fixed:
+            fixed[key] = list(_targets(laid, body.target))
+        steps.append(PlannedStep(laid, number, verb, body, tuple(fixed[key])))
+    return steps
 
 
 def _targets(laid: Plan, target: str) -> tuple[str, ...]:
@@ -120,9 +127,18 @@ def _in_turn(step: PlannedStep) -> list[str]:
         groups.setdefault(turn, []).append(target)
     for _, group in sorted(groups.items()):
         tried = {target: _tried(incident, step.verb, target) for target in group}
-        if not all(attempts and attempts[-1].state in FINAL for attempts in tried.values()):
-            return _as_many(step, [target for target in group if not tried[target]])
+        open_ = [target for target in group if not _is_settled(step, tried[target])]
+        if open_:
+            return _as_many(step, [one for one in open_ if _may_try(step, tried[one])])
     return []
+
+
+def _is_settled(step: PlannedStep, attempts: list[Sent]) -> bool:
+    """Claim that nothing more will be tried of a workload."""
+    if not attempts or attempts[-1].state not in FINAL:
+        return False
+    tries = _tries(step) * (1 + step.plan.incident.retries)
+    return attempts[-1].state not in KNOWN or len(attempts) >= tries
 
 
 def _as_many(step: PlannedStep, targets: list[str]) -> list[str]:
@@ -170,13 +186,27 @@ def _is_unfinished(step: PlannedStep) -> bool:
 def _try(step: PlannedStep, target: str) -> None:
     """Send a step to a target, with the next method where one has failed."""
     attempts = _tried(step.plan.incident, step.verb, target)
-    if attempts and attempts[-1].state not in FAILED:
+    if not _may_try(step, attempts):
         return
-    methods: list[str] = [*step.body.methods] or [""]
+    methods: list[str] = [*step.body.methods] or [""] * _tries(step)
     if len(attempts) < len(methods) * (1 + step.plan.incident.retries):
         _send(step, target, methods[len(attempts) % len(methods)])
     elif step.verb == "fence":
         _give_up(step, target, attempts)
+
+
+def _tries(step: PlannedStep) -> int:
+    return WORKLOAD_TRIES if step.verb in WORKLOAD_VERBS else 1
+
+
+def _may_try(step: PlannedStep, attempts: list[Sent]) -> bool:
+    """Claim that nothing was tried, or that what was tried has ended without its effect.
+
+    Of a workload it must be known to have failed: a start that may be under way is no failure.
+    """
+    if not attempts:
+        return True
+    return attempts[-1].state in (KNOWN if step.verb in WORKLOAD_VERBS else FAILED)
 
 
 def _give_up(step: PlannedStep, target: str, attempts: list[Sent]) -> None:
@@ -251,6 +281,8 @@ def _emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
     incident.sent.append(sent)
     state.wake(sent.due_us, "plan", incident.incident_id)
     state.actions_us.setdefault(policy.name, []).append(state.live_us)
+    if sent.verb == "fence" and sent.target != step.plan.root:
+        state.roots_us.append((state.live_us, sent.target))  # It counts as one of the fleet.
     action = _action(domain, incident, sent, policy.name, round(step.body.timeout * 1e6))
     is_destructive = sent.verb in DESTRUCTIVE_VERBS
     more = {

@@ -100,6 +100,8 @@ class IncidentState:
     sent: list[Sent] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
     mode: str = "dry_run"
+    targets: dict[str, list[str]] = field(default_factory=dict)
+    """Targets of each step as they were when its plan began: what moves on is not followed."""
     approval: str = ""
     """`approved` or `rejected`, once an operator has said so."""
     retries: int = 0

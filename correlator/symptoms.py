@@ -31,7 +31,8 @@ def means(spec: SymptomSpec, event: Event) -> bool | None:
     if spec.kinds and kind_of(event.entity) not in spec.kinds:
         return None
     if event.state not in spec.states:
-        return False if event.state == "cleared" else None
+        is_other = any(b.attr in event.attrs and not b.holds(event.attrs) for b in spec.bounds)
+        return False if event.state == "cleared" and not is_other else None
     if spec.severities and event.severity not in spec.severities:
         return None
     if not all(bound.holds(event.attrs) for bound in spec.bounds):

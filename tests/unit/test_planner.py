@@ -27,7 +27,8 @@ from tests.worlds import (
 HOST = "host:r0h0"
 VMS = ["vm:r0h0v0", "vm:r0h0v1"]
 DOWN: list[Row] = [
-    (0.0, event(HOST, "host.down", source="peer:0")),
+    (0.0, event(HOST, "host.down", source="peer:0", attrs={"plane": "mgmt"})),
+    (0.0, event(HOST, "host.down", source="peer:9", attrs={"plane": "storage"})),
     (0.1, event(VMS[0], "vm.down", source="peer:1")),
     (0.1, event(VMS[1], "vm.down", source="peer:2")),
     (0.2, event("app:r0h0v0", "app.down", source="peer:3")),
@@ -336,7 +337,7 @@ def test_parameters_name_the_root() -> None:
 
 SHOWN = (("host.down", ""), ("vm.down", ".vm"), ("app.down", ".vm.app"))
 RACK: list[Row] = [
-    (2.5, event("host:r0h1", "host.down", source="peer:5")),
+    (2.5, event("host:r0h1", "host.down", source="peer:5", attrs={"plane": "mgmt"})),
     (2.6, event("vm:r0h1v0", "vm.down", source="peer:6")),
     (2.6, event("vm:r0h1v1", "vm.down", source="peer:6")),
     (2.6, event("app:r0h1v0", "app.down")),
@@ -379,7 +380,7 @@ def test_a_host_comes_back_when_every_workload_has_left_it_and_is_a_new_generati
     assert actions(moved) == [("evacuate_vm", vm) for vm in VMS]
     first, second = (one for one in moved if isinstance(one, Action))
     assert reasons(moved)[-1] == "still_moving"
-    assert actions(stepped(folding, [(2.2, answer(first, "FAILED"))])) == []
+    assert actions(stepped(folding, [(2.2, answer(first, "UNKNOWN"))])) == []
     last = stepped(folding, [(2.3, answer(second))])
     assert actions(last) == [("unfence", HOST)]
     stepped(folding, [(2.4, answer(of(last, "unfence")))])

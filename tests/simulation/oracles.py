@@ -1,0 +1,291 @@
+"""What must never be: the invariants of the action contract, asked after every step.
+
+The oracles know the log, what the engine said, what the actuators did and the world as it is;
+they know no rule. I2 is the world's own word. I10 is left to the corpus, which knows when a fault
+could first be seen.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from correlator.engine import Engine, Stamped
+from schemas.inputs import Command, Event, Result
+from schemas.outputs import DESTRUCTIVE_VERBS, Action
+from tests.simulation.actuators import COPYING, Effect
+from tests.simulation.kernel import SECOND_US, START_US
+from tests.simulation.log import Log
+from tests.simulation.physics import Copy, World
+
+GAP_US = 1_500_000
+GAP_DOUBT_US = 2_000_000
+WELL_US = 10 * SECOND_US
+"""A host that has been well so long when its fence leaves was fenced for nothing."""
+EPOCH_KNOWN_US = SECOND_US // 2
+"""By then every actuator has read who owns the domain."""
+INCIDENT_US = 120 * SECOND_US
+"""An incident that is older than this when all has long been mended is stuck."""
+SHARE_MAX, SHARE_WINDOW_US = 0.3, 600 * SECOND_US
+FENCES_AT_ONCE_MAX = 1
+FENCES_PER_HOST_MAX = 2
+COPIES_AT_ONCE_MAX = 20
+SOURCES_MIN = PLANES_MIN = 2
+ON_VM = frozenset({*COPYING, "restart_vm", "live_migrate"})
+WAYS = {
+    "collector.lost": "mgmt",
+    "nova.svc.down": "mgmt",
+    "vs.bfd.down": "tenant",
+    "vm.hb.lost": "tenant",
+    "app.health.bad": "tenant",
+    "app.hb.lost": "guest",
+    "bmc.lost": "oob",
+    "lease.stale": "storage",
+    "path.down": "storage",
+    "path.all_down": "storage",
+    "vm.event.stopped_failed": "guest",
+    "tor.port.down": "wire",
+    "nic.carrier.down": "wire",
+    "vs.bond.member_down": "wire",
+    "hw.power.off": "hard",
+    "os.panic": "hard",
+    "os.kdump": "hard",
+    "os.lockup": "hard",
+}
+"""signal → the way by which it is known, where the event names no plane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that was broken."""
+
+    invariant: str
+    at_s: float
+    text: str
+    about: str
+    """Host or VM, to find what led to it."""
+
+
+@dataclass
+class Oracles:
+    """Everything they remember of a run."""
+
+    world: World
+    log: Log
+    violations: list[Violation] = field(default_factory=list)
+    facts: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """(entity, signal, source) raised in the log and not cleared → way by which it is known."""
+    hold: bool = False
+    sessions: dict[str, int] = field(default_factory=dict)
+    """Entity → end of its maintenance, log time."""
+    doubt_until_us: int = 0
+    confirmed: set[str] = field(default_factory=set)
+    """Keys of actions that the log says were CONFIRMED."""
+    ended: set[str] = field(default_factory=set)
+    emitted_us: dict[str, int] = field(default_factory=dict)
+    copied_from: dict[str, str] = field(default_factory=dict)
+    """Key of a copying action → host it was to copy from."""
+    fenced_boots: dict[str, int] = field(default_factory=dict)
+    """Host → its boots when a fence of it was last proven."""
+    fences_us: list[tuple[int, str, str]] = field(default_factory=list)
+    effects: Counter[str] = field(default_factory=Counter)
+    at_work: dict[str, str] = field(default_factory=dict)
+    """Key of an action that is being carried out → its verb."""
+    paged: set[str] = field(default_factory=set)
+    actions: Counter[str] = field(default_factory=Counter)
+    _last_us: int = 0
+
+    def _broken(self, invariant: str, text: str, about: str) -> None:
+        at_s = (self.world.kernel.now_us - START_US) / SECOND_US
+        self.violations.append(Violation(invariant, round(at_s, 3), text, about))
+
+    # ---- what the log says -------------------------------------------------------------
+
+    def on_record(self, record: Stamped) -> None:
+        """Remember what stands in the log."""
+        if self._last_us and record.log_us - self._last_us > GAP_US:
+            self.doubt_until_us = record.log_us + GAP_DOUBT_US
+        self._last_us = record.log_us
+        given = record.input
+        if isinstance(given, Event):
+            self._on_event(given, spooled=record.spooled)
+        elif isinstance(given, Command):
+            self._on_command(given)
+        elif isinstance(given, Result):
+            self._on_result(given)
+
+    def _on_event(self, event: Event, *, spooled: bool) -> None:
+        key = (event.entity, event.signal, event.source or "")
+        if event.state == "cleared":
+            self.facts.pop(key, None)
+        elif not spooled:
+            self.facts[key] = str(event.attrs.get("plane") or WAYS.get(event.signal, ""))
+
+    def _on_command(self, command: Command) -> None:
+        if command.command in ("hold", "release"):
+            self.hold = command.command == "hold"
+        elif command.command == "maintenance_start" and command.until is not None:
+            self.sessions[command.target] = round(command.until.timestamp() * SECOND_US)
+        elif command.command == "maintenance_end":
+            self.sessions.pop(command.target, None)
+
+    def _on_result(self, result: Result) -> None:
+        if result.state == "CONFIRMED":
+            self.confirmed.add(result.idempotency_key)
+        if result.state not in ("ACCEPTED", "RUNNING"):
+            self.ended.add(result.idempotency_key)
+
+    # ---- what the engine says ----------------------------------------------------------
+
+    def on_action(self, action: Action) -> None:
+        """Judge an action as it leaves, by what the log had said until then."""
+        self.actions[action.verb] += 1
+        self.emitted_us.setdefault(action.idempotency_key, self.world.kernel.now_us)
+        name = action.target.partition(":")[2]
+        if action.verb == "page":
+            self.paged.add(action.incident_id)
+        if action.verb in COPYING and name in self.world.place:
+            self.copied_from[action.idempotency_key] = self.world.place[name]
+            self._copy_has_proof(action)
+        if action.verb == "unfence":
+            self._all_copied(name)
+        if action.verb == "fence":
+            self._witnessed(action, name)
+        if action.verb in DESTRUCTIVE_VERBS:
+            self._allowed_now(action, name)
+
+    def _copy_has_proof(self, action: Action) -> None:
+        if not action.needs or not self.confirmed.issuperset(action.needs):
+            text = f"{action.verb} {action.target} left without a CONFIRMED fence"
+            self._broken("I1", text, action.target)
+
+    def _all_copied(self, host: str) -> None:
+        open_ = [k for k, h in self.copied_from.items() if h == host and k not in self.ended]
+        if open_:
+            self._broken("I12", f"unfence of {host} with {len(open_)} copies under way", host)
+
+    def _witnessed(self, action: Action, host: str) -> None:
+        found = [(s.partition("/")[0], way) for s, way in self._facts_of(host)]
+        sources, ways = {source for source, _ in found}, {way for _, way in found if way}
+        if len(sources) < SOURCES_MIN or len(ways) < PLANES_MIN:
+            text = f"{action.verb} {action.target} on {sorted(sources)} by way of {sorted(ways)}"
+            self._broken("I3", text, host)
+
+    def _facts_of(self, host: str) -> Iterator[tuple[str, str]]:
+        for (entity, _, source), way in self.facts.items():
+            if self._host_of(entity) == host:
+                yield source, way
+
+    def _host_of(self, entity: str) -> str:
+        kind, _, rest = entity.partition(":")
+        if kind == "app":
+            rest = rest.replace("a", "v")
+        if kind in ("vm", "app"):
+            return self.world.place.get(rest, "")
+        return rest.partition("/")[2 if kind == "switch_port" else 0]
+
+    def _allowed_now(self, action: Action, name: str) -> None:
+        now_us = self.world.kernel.now_us
+        host = f"host:{self.world.place.get(name, name)}"
+        reasons = {
+            "the domain is held": self.hold,
+            "the log has just had a gap": now_us < self.doubt_until_us,
+            "it is under maintenance": self.sessions.get(host, 0) > now_us,
+        }
+        for text in [text for text, applies in reasons.items() if applies]:
+            self._broken("I4", f"{action.verb} {action.target} although {text}", name)
+
+    # ---- what was done -----------------------------------------------------------------
+
+    def on_effect(self, effect: Effect) -> None:
+        """Judge what an action does to the world."""
+        action, name = effect.action, effect.action.target.partition(":")[2]
+        self.effects[action.idempotency_key] += 1
+        if self.effects[action.idempotency_key] > 1:
+            self._broken("I6", f"{action.verb} {action.target} took effect twice", name)
+        self._owned(action, name)
+        if action.verb == "fence":
+            self._fence_was_due(effect)
+        if action.verb in ON_VM:
+            self._vm_may_be_touched(action, name)
+        if action.verb in COPYING:
+            self._source_is_dead(effect, name)
+        self.at_work[action.idempotency_key] = action.verb
+        self._budgets(action, name)
+
+    def _owned(self, action: Action, name: str) -> None:
+        known = self.world.kernel.now_us - self.log.latest_claim_us > EPOCH_KNOWN_US
+        if known and action.epoch < self.log.epoch:
+            text = f"{action.verb} {action.target} took effect under epoch {action.epoch}"
+            self._broken("I7", f"{text}, the owner has {self.log.epoch}", name)
+
+    def _fence_was_due(self, effect: Effect) -> None:
+        since = effect.healthy_since_us
+        left_us = self.emitted_us.get(effect.action.idempotency_key, self.world.kernel.now_us)
+        if since is not None and since <= left_us - WELL_US:
+            text = (
+                f"{effect.host} was fenced ({effect.what}), well for {(left_us - since) // 10**6} s"
+            )
+            self._broken("healthy", text, effect.host)
+
+    def _vm_may_be_touched(self, action: Action, vm: str) -> None:
+        for text, vms in (
+            ("opted out", self.world.site.opted_out),
+            ("stopped by its user", self.world.stopped),
+        ):
+            if vm in vms:
+                self._broken("I9", f"{action.verb} of {vm}, which is {text}", vm)
+
+    def _source_is_dead(self, effect: Effect, vm: str) -> None:
+        boots = self.world.hosts[effect.host].boots
+        if self.fenced_boots.get(effect.host) != boots:
+            text = f"{vm} was copied while {effect.host} was not fenced since its last boot"
+            self._broken("I1", text, vm)
+
+    def _budgets(self, action: Action, name: str) -> None:
+        now_us, verbs = self.world.kernel.now_us, Counter(self.at_work.values())
+        if verbs["fence"] > FENCES_AT_ONCE_MAX:
+            self._broken("I5", f"{verbs['fence']} fences at once", name)
+        if sum(verbs[verb] for verb in COPYING) > COPIES_AT_ONCE_MAX:
+            self._broken("I5", "too many copies at once", name)
+        if action.verb != "fence":
+            return
+        self.fences_us.append((now_us, name, getattr(action, "method", "")))
+        recent = {host for at, host, _ in self.fences_us if at > now_us - SHARE_WINDOW_US}
+        if len(recent) > SHARE_MAX * len(self.world.hosts):
+            self._broken("I5", f"{sorted(recent)} were fenced within 10 min", name)
+        alike = Counter(self.fences_us_by(name))
+        if alike and max(alike.values()) > FENCES_PER_HOST_MAX:
+            self._broken("I5", f"{name} was fenced {max(alike.values())} times", name)
+
+    def fences_us_by(self, host: str) -> list[str]:
+        """Return the method of each fence of a host."""
+        return [method for _, name, method in self.fences_us if name == host]
+
+    def on_done(self, action: Action, state: str) -> None:
+        """Remember that an action is over, and what a fence has proven."""
+        self.at_work.pop(action.idempotency_key, None)
+        if action.verb == "fence" and state == "CONFIRMED":
+            name = action.target.partition(":")[2]
+            self.fenced_boots[name] = self.world.hosts[name].boots
+
+    def on_double_write(self, vm: str, copy: Copy, writer: int) -> None:
+        """Take the world's word that a disk has two writers."""
+        text = f"copy {copy.number} of {vm} on {copy.host} writes, copy {writer} had taken over"
+        if not any(one.invariant == "I2" and one.about == vm for one in self.violations):
+            self._broken("I2", text, vm)
+
+    def on_drift(self, text: str) -> None:
+        """Take the word of a successor that it is not what its predecessor was."""
+        self._broken("I11", text, "")
+
+    # ---- in the end --------------------------------------------------------------------
+
+    def at_end(self, engine: Engine) -> None:
+        """Ask whether everything that began has come to an end, or to a person."""
+        for incident in [engine.state.incidents[name] for name in sorted(engine.state.incidents)]:
+            old = engine.state.live_us - incident.opened_us > INCIDENT_US
+            if old and incident.incident_id not in self.paged:
+                cause, entity = incident.fault
+                age_s = (engine.state.live_us - incident.opened_us) // SECOND_US
+                text = f"{cause} of {entity} is {incident.state} for {age_s} s, nobody was paged"
+                self._broken("I8", text, entity.partition(":")[2])
