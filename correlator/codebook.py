@@ -88,6 +88,11 @@ class Codebook:
                 for symptom in cell.symptoms:
                     known = self.largest_p.get((index, symptom), 0.0)
                     self.largest_p[index, symptom] = max(known, cell.p)
+        self.telltales = [
+            frozenset(name for cell in one.cells if cell.telltale for name in cell.symptoms)
+            for one in rules.signatures
+        ]
+        """symptoms of which a fault must show one to be considered; empty: it need not"""
         self._routes: dict[tuple[str, str], tuple[Route, ...]] = {}
         """(symptom, kind it is seen on) → ways back, the shortest first; on demand."""
         shown = [len(cell.path) for s in rules.signatures for cell in s.cells]
@@ -233,18 +238,26 @@ class Codebook:
             )
         return self._refuting[fault]
 
-    def missing(self, fault: Fault, seen: Container[tuple[str, str]]) -> dict[int, list[str]]:
-        """Return the entities that each cell addresses and none of its symptoms is seen on."""
+    def missing(
+        self, fault: Fault, seen: Container[tuple[str, str]], bound: int
+    ) -> dict[int, list[str]]:
+        """Return up to `bound` entities that each cell addresses and nothing of it is seen on.
+
+        In the order of the paths, sorted along each; all are asked only where fewer are missing.
+        """
         column = self.column(fault)
-        if column is None:
-            return {}
         cells = self.rules.signatures[fault[0]].cells
         absent: dict[int, list[str]] = {}
-        for node, numbers in column.reach.items():
+        wanted = {cell for cell, _ in column.totals} if column else set()
+        for node, numbers in column.reach.items() if column else ():
             for cell in self._cells_of(fault[0], numbers):
-                names = cells[cell].symptoms
-                if (names[0], node) not in seen and not any((one, node) in seen for one in names):
-                    absent.setdefault(cell, []).append(node)
+                if cell in wanted and not any((one, node) in seen for one in cells[cell].symptoms):
+                    named = absent.setdefault(cell, [])
+                    named.append(node)
+                    if len(named) >= bound:
+                        wanted.discard(cell)
+            if not wanted:
+                break
         return absent
 
     def forget(self, nodes: Iterable[str]) -> set[str] | None:

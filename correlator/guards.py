@@ -366,9 +366,9 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     unapproved,
     held,
     stream_gap,
+    speaks_again,
     one_witness,
     one_plane,
-    speaks_again,
     failure_group,
     too_young,
 )

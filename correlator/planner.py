@@ -168,7 +168,8 @@ def _wait(laid: Plan, what: str, reason: Reason) -> None:
 
 
 def _attempts(incident: IncidentState, verb: str, target: str) -> list[Sent]:
-    return [sent for sent in incident.sent if (sent.verb, sent.target) == (verb, target)]
+    places = incident.attempts.get(f"{verb} {target}", ())
+    return [incident.sent[place] for place in places]
 
 
 def _tried(incident: IncidentState, verb: str, target: str) -> list[Sent]:
@@ -278,23 +279,21 @@ def _emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
     domain, incident, policy = step.plan.domain, step.plan.incident, step.plan.policy
     state = domain.state
     attempt = len(_attempts(incident, sent.verb, sent.target))
+    place = f"{sent.verb} {sent.target}"
+    incident.attempts.setdefault(place, []).append(len(incident.sent))
     incident.sent.append(sent)
+    if sent.verb in DESTRUCTIVE_VERBS:
+        sent.token = state.fence_tokens[sent.target] = state.fence_tokens.get(sent.target, 0) + 1
     state.wake(sent.due_us, "plan", incident.incident_id)
     state.actions_us.setdefault(policy.name, []).append(state.live_us)
     if sent.verb == "fence" and sent.target != step.plan.root:
         state.roots_us.append((state.live_us, sent.target))  # It counts as one of the fleet.
-    action = _action(domain, incident, sent, policy.name, round(step.body.timeout * 1e6))
-    is_destructive = sent.verb in DESTRUCTIVE_VERBS
-    more = {
-        "needs": [key for key, _ in step.proofs] if sent.verb == step.verb else [],
-        "parameters": parameters,
-        "method": sent.method,
-        "attempt": attempt,
-        "preconditions": _preconditions(step, sent.target) if is_destructive else [],
-    }
-    action = action.model_copy(update=more)
-    sent.action = action.model_dump(mode="json")
-    domain.out.append(action)
+    sent.policy = policy.name
+    sent.expires_us = state.log_us + round(step.body.timeout * 1e6)
+    sent.attempt = attempt
+    sent.parameters = parameters
+    sent.needs = [key for key, _ in step.proofs] if sent.verb == step.verb else []
+    domain.out.append(_action(domain, incident, sent))
 
 
 def send_again(domain: Domain) -> None:
@@ -305,45 +304,49 @@ def send_again(domain: Domain) -> None:
     state = domain.state
     for _, incident in sorted(state.incidents.items(), key=lambda one: one[0]):
         for sent in incident.sent:
-            if sent.action and sent.state not in FINAL and sent.due_us > state.live_us:
-                epoch = state.epoch or 0
-                ids = {"epoch": epoch, "action_id": digest(sent.key, epoch)}
-                domain.out.append(Action.model_validate({**sent.action, **ids}))
+            if sent.state not in FINAL and sent.due_us > state.live_us:
+                domain.out.append(_action(domain, incident, sent))
 
 
-def _preconditions(step: PlannedStep, target: str) -> list[Precondition]:
+def _preconditions(domain: Domain, incident: IncidentState, sent: Sent) -> list[Precondition]:
     """Return what an actuator checks again before it acts: the world may have moved on."""
-    state = step.plan.domain.state
+    if sent.verb not in DESTRUCTIVE_VERBS:
+        return []
+    boots, target = domain.state.boots, sent.target
     checks = [Precondition(fact="maintenance", target=target, equals="no")]
-    if target in state.boots:
-        checks.append(Precondition(fact="boot_id", target=target, equals=state.boots[target]))
-    if step.body.needs:
-        checks.append(Precondition(fact="fence", target=step.plan.root, equals="CONFIRMED"))
+    if target in boots:
+        checks.append(Precondition(fact="boot_id", target=target, equals=boots[target]))
+    if sent.needs:
+        root = incident.fault[1]
+        checks.append(Precondition(fact="fence", target=root, equals="CONFIRMED"))
     return checks
 
 
-def _action(
-    domain: Domain, incident: IncidentState, sent: Sent, policy: str, valid_us: int
-) -> Action:
+def _action(domain: Domain, incident: IncidentState, sent: Sent) -> Action:
+    """Return the message of an attempt under the present epoch."""
     state = domain.state
-    if sent.verb in DESTRUCTIVE_VERBS:
-        state.fence_tokens[sent.target] = state.fence_tokens.get(sent.target, 0) + 1
+    epoch = state.epoch or 0
     return Action(
-        action_id=digest(sent.key, state.epoch or 0),
+        action_id=digest(sent.key, epoch),
         idempotency_key=sent.key,
         verb=sent.verb,  # type: ignore[arg-type]
         target=sent.target,
         target_generation=state.generations.get(sent.target, 0),
         domain=state.domain,
-        epoch=state.epoch or 0,
-        fence_token=state.fence_tokens.get(sent.target, 0),
+        epoch=epoch,
+        fence_token=sent.token,
         incident_id=incident.incident_id,
         cause=f"{incident.fault[0]} of {incident.fault[1]}",
         confidence=incident.confidence,
-        policy=policy,
+        policy=sent.policy,
         step=sent.step,
         mode=incident.mode,  # type: ignore[arg-type]
-        expires_at=from_microseconds(state.log_us + valid_us),
+        needs=sent.needs,
+        preconditions=_preconditions(domain, incident, sent),
+        method=sent.method,
+        attempt=sent.attempt,
+        parameters=sent.parameters,
+        expires_at=from_microseconds(sent.expires_us),
     )
 
 
@@ -356,9 +359,9 @@ def revoke(domain: Domain, incident: IncidentState) -> None:
         sent.state = "REVOKED"
         key = digest(state.domain, "revoke", sent.key)
         recall = Sent(key, "revoke", sent.target, sent.step, state.live_us)
-        action = _action(domain, incident, recall, "verdict_changed", REVOKE_US)
-        parameters = {"revokes": sent.key, "verb": sent.verb}
-        domain.out.append(action.model_copy(update={"parameters": parameters}))
+        recall.policy, recall.expires_us = "verdict_changed", state.log_us + REVOKE_US
+        recall.parameters = {"revokes": sent.key, "verb": sent.verb}
+        domain.out.append(_action(domain, incident, recall))
     incident.said.clear()
 
 

@@ -65,7 +65,9 @@ def _message(
 
 def _one(look: Look, key: SymptomKey, role: str, weight: float) -> Evidence:
     sighting = look.sightings[key]
-    return Evidence(
+    return Evidence.model_construct(  # Our own values, all given: forty times an update.
+        at="",
+        others=[],
         symptom=key[0],
         entity=key[1],
         role=role,  # type: ignore[arg-type]
@@ -91,18 +93,23 @@ def _told(look: Look, verdict: Verdict) -> Iterator[tuple[float, SymptomKey, str
 
 
 def _missing(look: Look, verdict: Verdict) -> Iterator[Evidence]:
-    fault = verdict.candidate.fault
-    cells = look.rules.signatures[fault[0]].cells
-    for index, absent in sorted(look.codebook.missing(fault, look.sightings).items()):
-        cell = cells[index]
+    profile = verdict.candidate.profile
+    cells = look.rules.signatures[profile.fault[0]].cells
+    counts: dict[int, int] = {}
+    for (index, _), total in profile.totals.items():
+        counts[index] = counts.get(index, 0) + total
+    for (index, _, _), listed in profile.times.items():
+        counts[index] -= len(listed)
+    absent = look.codebook.missing(profile.fault, look.sightings, MISSING_NAMED_MAX)
+    for index, named in sorted(absent.items()):
+        cell, count = cells[index], max(counts[index], len(named))
         if not cell.optional:
-            named = heapq.nsmallest(1 + MISSING_NAMED_MAX, absent)
             yield Evidence(
                 symptom=cell.symptoms[0],
                 entity=named[0],
                 at=path_text(cell.path),
-                others=named[1:MISSING_NAMED_MAX],
+                others=named[1:],
                 role="missing",
-                weight=round(len(absent) * math.log1p(-cell.p), 6),
-                count=len(absent),
+                weight=round(count * math.log1p(-cell.p), 6),
+                count=count,
             )

@@ -65,8 +65,12 @@ class Sent:
     method: str = ""
     due_us: int = 0
     """Live time from which a result is no longer waited for; 0: for ever."""
-    action: dict[str, Any] = field(default_factory=dict)
-    """The message as it left, to be sent again under another epoch."""
+    attempt: int = 0
+    token: int = 0
+    policy: str = ""
+    expires_us: int = 0
+    needs: list[str] = field(default_factory=list)
+    parameters: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -98,6 +102,8 @@ class IncidentState:
     ranking: list[tuple[str, str, float]] = field(default_factory=list)
     revises: list[str] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
+    attempts: dict[str, list[int]] = field(default_factory=dict)
+    """"verb target" → where its attempts are in `sent`."""
     said: dict[str, str] = field(default_factory=dict)
     mode: str = "dry_run"
     targets: dict[str, list[str]] = field(default_factory=dict)

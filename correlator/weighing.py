@@ -84,9 +84,12 @@ class Look:
         what was weighed given them is to be weighed anew.
         """
         standing = self.standing
+        support, telltales = standing.support.get(fault, {}), self.codebook.telltales[fault[0]]
         if standing.profiles.get(fault, _UNKNOWN) is None:
             return None, []
-        free = standing.free_of(standing.support.get(fault, {}))
+        if telltales and telltales.isdisjoint(symptom for symptom, _ in support):
+            return None, []
+        free = standing.free_of(support)
         same = standing.settled_as(fault)
         if same:
             is_over = self._refuted(fault)

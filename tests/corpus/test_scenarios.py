@@ -25,7 +25,7 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 @pytest.fixture(scope="session")
 def nfvi() -> RuleSet:
-    return load_pack(find_pack("nfvi"))
+    return load_pack(find_pack("nfvi-next"))
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +69,8 @@ def test_a_scenario_holds_under_noise(corpus: dict[str, Loaded], nfvi: RuleSet, 
             "DESTRUCTIVE_GUARDS.failure_group", "C04b-two-hosts-of-a-rack", id="failure_group"
         ),
         pytest.param("DESTRUCTIVE_GUARDS.too_young", "C04b-two-hosts-of-a-rack", id="too_young"),
-        pytest.param("PLAN_GUARDS.fleet_share", "X12-slow-cascade", id="fleet_share"),
-        pytest.param("PLAN_GUARDS.maintenance", "C18-session-begins-late", id="maintenance"),
+        pytest.param("DESTRUCTIVE_GUARDS.fleet_share", "X12-slow-cascade", id="fleet_share"),
+        pytest.param("TARGET_GUARDS.maintenance", "C18-session-begins-late", id="maintenance"),
         pytest.param("STEP_GUARDS.proof", "C01-host-power-loss", id="proof"),
         pytest.param("TARGET_GUARDS.opted_out", "X16-what-vms-want", id="opted_out"),
         pytest.param("TARGET_GUARDS.stopped_by_user", "X16-what-vms-want", id="stopped_by_user"),
