@@ -87,13 +87,20 @@ def test_an_action_waits_for_its_proof(write_pack: WritePack) -> None:
         'confidence: ">= 0.9"\ndo:\n  - fence: {}\n'
         "  - evacuate_vm: {target: $root.vm, needs: fence.confirmed}",
     )
-    tests = TESTS.replace(
-        "2s v.lost vm:v1 vm:v2\n", "2s v.lost vm:v1 vm:v2\n      40s fence.confirmed host:h1\n", 1
-    ).replace(
-        "never: [{root: host:h2}]",
-        "never: [{action: evacuate_vm, by: 39s}, {action: evacuate_vm, node: vm:v3}]\n"
-        "    hold_under: [duplicate_all, restart_engine_at_every_event]",
-        1,
+    seen = "1s h.lost host:h1 plane=mgmt source=p1\n      1s h.lost host:h1 plane=data source=p2"
+    tests = (
+        TESTS.replace(
+            "2s v.lost vm:v1 vm:v2\n",
+            "2s v.lost vm:v1 vm:v2\n      40s fence.confirmed host:h1\n",
+            1,
+        )
+        .replace("1s h.lost host:h1", seen, 1)
+        .replace(
+            "never: [{root: host:h2}]",
+            "never: [{action: evacuate_vm, by: 39s}, {action: evacuate_vm, node: vm:v3}]\n"
+            "    hold_under: [duplicate_all, restart_engine_at_every_event]",
+            1,
+        )
     )
     wanted = "{action: evacuate_vm, targets: [vm:v1, vm:v2], after: fence.confirmed}"
     tests = tests.replace('confidence: ">= 0.9"}]', f'confidence: ">= 0.9"}}, {wanted}]', 1)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from correlator.rules import RuleSet, load_pack
-from schemas.signals import Catalogue, catalogue, layer_of
+from correlator.rules.signals import Catalogue, catalogue, layer_of
 
 NFVI = Path(__file__).parents[2] / "rules" / "nfvi-next"
 SIGNAL = {

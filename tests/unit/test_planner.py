@@ -265,7 +265,7 @@ def test_what_has_cleared_bears_no_witness() -> None:
         (0.8, given.model_copy(update={"state": "cleared"})) for _, given in DOWN[1:]
     ]
     outputs = stepped(live(), ticking([*DOWN, *clears], 3.0))
-    assert actions(outputs) == [("quarantine", HOST)]
+    assert actions(outputs) == [("quarantine", HOST), ("page", HOST)]
 
 
 def policy(**more: object) -> Policy:
@@ -298,7 +298,7 @@ def test_a_guard_stops_the_plan_with_its_reason(guard: dict[str, object], reason
 
 
 def test_a_budget_stops_the_second_plan_and_comes_back_with_time() -> None:
-    steps = [{"quarantine": {}}, {"fence": {}}]
+    steps: list[dict[str, object]] = [{"quarantine": {}}, {"fence": {}}]
     guarded = policy(guard={"max": {"actions": 1, "per": "5s"}}, do=steps)
     folding = live(rules=rule_set(policies=[guarded]))
     outputs = stepped(folding, ticking(DOWN, 4.0))

@@ -1,6 +1,6 @@
 """The signal catalogue: what collectors may tell, by whom, how late, and when it lies.
 
-One list, `signals.yaml` beside this file: rules name its signals, collectors emit them, and a test
+One list, `schemas/signals.yaml`: rules name its signals, collectors emit them, and a test
 holds the shipped packs to it. A signal names an abnormal condition, ``layer.name``.
 """
 
@@ -61,5 +61,5 @@ def catalogue() -> Catalogue:
     >>> catalogue().signals["os.hb.lost"].kinds
     ['host']
     """
-    text = resources.files(__package__).joinpath(FILE).read_text(encoding="utf-8")
+    text = resources.files("schemas").joinpath(FILE).read_text(encoding="utf-8")
     return Catalogue.model_validate(YAML(typ="safe").load(text))
