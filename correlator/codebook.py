@@ -9,7 +9,7 @@ size of the graph. Pure: a cache of (topology, rules), never part of a snapshot.
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from correlator.rules.paths import Path, Step, backwards, onwards, starts, walk
+from correlator.rules.paths import Leading, Path, Step, backwards, onwards, starts, walk
 from correlator.rules.ruleset import RuleSet, SignatureSpec
 from correlator.topology import Topology
 from schemas.base import kind_of
@@ -18,7 +18,7 @@ Fault = tuple[int, str]
 """(index of the signature in the rule set, entity)."""
 Walk = tuple[list[str], set[str]]
 """(the nodes at its end, all nodes on it)."""
-Route = tuple[int, Path]
+Route = tuple[int, tuple[Leading, ...]]
 """(signature, steps back to its root)."""
 
 NEIGHBOURHOOD_MAX = 20_000
@@ -110,7 +110,7 @@ class Codebook:
         if known is None:
             if len(self._columns) >= COLUMNS_MAX:
                 self._columns.clear()
-                self._near.clear()
+                self._forget_near()
                 self._refuting.clear()
             known = self._columns[entity] = {}
         if index not in known:
@@ -220,12 +220,15 @@ class Codebook:
     def _routes_to(self, symptom: str, kind: str) -> tuple[Route, ...]:
         known = self._routes.get((symptom, kind))
         if known is None:
-            routes = []
+            found: dict[tuple[int, Path], None] = {}
             for index, path in self._listing.get(symptom, ()):
                 root_kind = self.rules.signatures[index].root
                 if (path[-1].kind if path else root_kind) in ("*", kind):
-                    routes.append((index, backwards(path, root_kind)))
-            known = self._routes[symptom, kind] = tuple(dict.fromkeys(routes))
+                    found[index, backwards(path, root_kind)] = None
+            known = self._routes[symptom, kind] = tuple(
+                (index, tuple((step, self._near.setdefault(step, {})) for step in back))
+                for index, back in found
+            )
         return known
 
     def refuting(self, fault: Fault) -> tuple[tuple[str, str, int], ...]:
@@ -260,6 +263,10 @@ class Codebook:
                 break
         return absent
 
+    def _forget_near(self) -> None:
+        for known in self._near.values():
+            known.clear()
+
     def forget(self, nodes: Iterable[str]) -> set[str] | None:
         """Drop what an edit at these nodes may have changed.
 
@@ -271,7 +278,7 @@ class Codebook:
         if near is None:
             self._columns.clear()
             self._causes.clear()
-            self._near.clear()
+            self._forget_near()
             return None
         near.update(nodes)
         for node in near:

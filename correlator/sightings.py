@@ -47,8 +47,8 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     else:
         _again(domain, key, sighting, event)
     _keep_id(sighting, event)
-    plane = event.attrs.get("plane")
-    if plane is not None and str(plane) not in sighting.planes:
+    plane = event.attrs.get("plane") if event.attrs else None
+    if plane is not None and plane not in sighting.planes:
         sighting.planes = [*sighting.planes, str(plane)][:KEPT_MAX]
     source = _source(event)
     if not spooled and source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX:

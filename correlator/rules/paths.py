@@ -42,6 +42,8 @@ class Step:
 
 
 Path = tuple[Step, ...]
+Leading = tuple[Step, dict[str, Iterable[str]]]
+"""A step, and node → where it leads from there, as far as it was asked."""
 
 
 def parse_path(text: str) -> Path:
@@ -146,15 +148,19 @@ def backwards(path: Path, root_kind: str) -> Path:
     )[::-1]
 
 
-def starts(topology: Topology, end: str, back: Path) -> Iterable[str]:
+def starts(topology: Topology, end: str, back: Iterable[Leading]) -> Iterable[str]:
     """Return nodes from which the path that `back` reverses may lead to `end`.
 
-    Unique, in no order; a superset, to be checked by a forward walk.
+    Unique, in no order; a superset, to be checked by a forward walk. Each step comes with what is
+    known of where it leads.
     """
     edge: Iterable[str] = (end,)
-    for step in back:
+    for step, near in back:
         following: dict[str, None] = {}
         for node in edge:
-            following.update(dict.fromkeys(_neighbours(topology, node, step)))
+            found = near.get(node)
+            if found is None:
+                found = near[node] = tuple(_neighbours(topology, node, step))
+            following.update(dict.fromkeys(found))
         edge = following
     return edge
