@@ -371,9 +371,8 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     one_plane,
     failure_group,
     too_young,
+    one_at_a_time,
 )
-
-
 TARGET_GUARDS: tuple[TargetGuard, ...] = (opted_out, stopped_by_user, maintenance)
 
 

@@ -260,7 +260,11 @@ def _sent(step: PlannedStep, verb: str, target: str, method: str = "") -> Sent:
     attempt = len(_attempts(step.plan.incident, verb, target)) if verb not in TELLING else 0
     due_us = state.live_us + round(step.body.timeout * 1e6) + LATE_US
     key = _key(step, verb, target, attempt)
-    return Sent(key, verb, target, step.number, state.live_us, method=method, due_us=due_us)
+    sent = Sent(key, verb, target, step.number, state.live_us, method=method, due_us=due_us)
+    sent.attempt = attempt
+    sent.generation = state.generations.get(target, 0)
+    sent.boot_id = state.boots.get(target, "")
+    return sent
 
 
 def _send(step: PlannedStep, target: str, method: str) -> None:
@@ -278,7 +282,6 @@ def _send(step: PlannedStep, target: str, method: str) -> None:
 def _emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
     domain, incident, policy = step.plan.domain, step.plan.incident, step.plan.policy
     state = domain.state
-    attempt = len(_attempts(incident, sent.verb, sent.target))
     place = f"{sent.verb} {sent.target}"
     incident.attempts.setdefault(place, []).append(len(incident.sent))
     incident.sent.append(sent)
@@ -290,7 +293,6 @@ def _emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
         state.roots_us.append((state.live_us, sent.target))  # It counts as one of the fleet.
     sent.policy = policy.name
     sent.expires_us = state.log_us + round(step.body.timeout * 1e6)
-    sent.attempt = attempt
     sent.parameters = parameters
     sent.needs = [key for key, _ in step.proofs] if sent.verb == step.verb else []
     domain.out.append(_action(domain, incident, sent))
@@ -308,17 +310,15 @@ def send_again(domain: Domain) -> None:
                 domain.out.append(_action(domain, incident, sent))
 
 
-def _preconditions(domain: Domain, incident: IncidentState, sent: Sent) -> list[Precondition]:
+def _preconditions(incident: IncidentState, sent: Sent) -> list[Precondition]:
     """Return what an actuator checks again before it acts: the world may have moved on."""
     if sent.verb not in DESTRUCTIVE_VERBS:
         return []
-    boots, target = domain.state.boots, sent.target
-    checks = [Precondition(fact="maintenance", target=target, equals="no")]
-    if target in boots:
-        checks.append(Precondition(fact="boot_id", target=target, equals=boots[target]))
-    if sent.needs:
-        root = incident.fault[1]
-        checks.append(Precondition(fact="fence", target=root, equals="CONFIRMED"))
+    checks = [Precondition(fact="maintenance", target=sent.target, equals="no")]
+    if sent.boot_id:
+        checks.append(Precondition(fact="boot_id", target=sent.target, equals=sent.boot_id))
+    needed = (one for one in incident.sent if one.verb == "fence" and one.key in sent.needs)
+    checks += (Precondition(fact="fence", target=one.target, equals="CONFIRMED") for one in needed)
     return checks
 
 
@@ -331,7 +331,7 @@ def _action(domain: Domain, incident: IncidentState, sent: Sent) -> Action:
         idempotency_key=sent.key,
         verb=sent.verb,  # type: ignore[arg-type]
         target=sent.target,
-        target_generation=state.generations.get(sent.target, 0),
+        target_generation=sent.generation,
         domain=state.domain,
         epoch=epoch,
         fence_token=sent.token,
@@ -342,7 +342,7 @@ def _action(domain: Domain, incident: IncidentState, sent: Sent) -> Action:
         step=sent.step,
         mode=incident.mode,  # type: ignore[arg-type]
         needs=sent.needs,
-        preconditions=_preconditions(domain, incident, sent),
+        preconditions=_preconditions(incident, sent),
         method=sent.method,
         attempt=sent.attempt,
         parameters=sent.parameters,
@@ -359,6 +359,7 @@ def revoke(domain: Domain, incident: IncidentState) -> None:
         sent.state = "REVOKED"
         key = digest(state.domain, "revoke", sent.key)
         recall = Sent(key, "revoke", sent.target, sent.step, state.live_us)
+        recall.generation, recall.boot_id = sent.generation, sent.boot_id
         recall.policy, recall.expires_us = "verdict_changed", state.log_us + REVOKE_US
         recall.parameters = {"revokes": sent.key, "verb": sent.verb}
         domain.out.append(_action(domain, incident, recall))

@@ -67,6 +67,9 @@ class Sent:
     """Live time from which a result is no longer waited for; 0: for ever."""
     attempt: int = 0
     token: int = 0
+    generation: int = 0
+    """Of the target when it was decided: sent again, it still means that life of it."""
+    boot_id: str = ""
     policy: str = ""
     expires_us: int = 0
     needs: list[str] = field(default_factory=list)

@@ -129,10 +129,19 @@ def test_a_hard_fact_needs_no_second_plane() -> None:
     assert fenced(feed(folding, sorted([*ONE_PLANE, *ticks], key=lambda row: row[0]))) == [HOST]
 
 
-def test_hosts_of_different_racks_are_two_faults() -> None:
-    outputs = said([*dead(), *dead("host:r1h0", 0.5)])
-    assert sorted(fenced(outputs)) == [HOST, "host:r1h0"]
+TWO_RACKS = [*dead(), *dead("host:r1h0", 0.5)]
+
+
+def test_hosts_of_different_racks_are_two_faults_and_fenced_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outputs = said(TWO_RACKS)
+    assert fenced(outputs) == [HOST]
+    assert "fence_running" in codes(outputs)
     assert "group_hold" not in codes(outputs)
+    kept = tuple(one for one in guards.DESTRUCTIVE_GUARDS if one is not guards.one_at_a_time)
+    monkeypatch.setattr(guards, "DESTRUCTIVE_GUARDS", kept)
+    assert sorted(fenced(said(TWO_RACKS))) == [HOST, "host:r1h0"]
 
 
 def test_a_shared_doubt_that_lasts_calls_a_person_once() -> None:

@@ -5,7 +5,7 @@ import pytest
 from correlator.engine import Engine, Stamped
 from correlator.rules.ruleset import RuleSet
 from correlator.topology import Edge
-from schemas.inputs import Command, OwnerClaim, Result, Tick
+from schemas.inputs import Command, OwnerClaim, Pulse, Result, Tick
 from schemas.outputs import Action, Decision, Incident, Output
 from schemas.rules import Policy
 from tests.worlds import (
@@ -470,6 +470,11 @@ def test_a_plan_for_an_incident_that_has_ended_meanwhile_is_over() -> None:
     assert "hold" in reasons(outputs)
 
 
+def boot(boot_id: str) -> Pulse:
+    seq = int(boot_id[1:])
+    return Pulse(collector="collector:r0h0", seq=seq, boot_id=boot_id, host=HOST)
+
+
 def claim(supersedes: int | None) -> OwnerClaim:
     return OwnerClaim(owner="worker-2", supersedes=supersedes)
 
@@ -486,6 +491,16 @@ def test_a_new_owner_sends_what_is_still_waited_for_again_and_a_late_claim_does_
     assert again.action_id != fence.action_id
     assert stepped(folding, [(2.3, claim(None))]) == []
     assert actions(stepped(folding, [(2.4, answer(again))])) == [("evacuate_vm", vm) for vm in VMS]
+
+
+def test_what_is_sent_again_means_the_life_of_the_target_that_it_was_decided_for() -> None:
+    folding = live()
+    stepped(folding, [(0.0, boot("b1")), *ticking(DOWN, 2.0)])
+    stepped(folding, [(2.1, boot("b2"))])
+    again = of(stepped(folding, [(2.2, claim(None))]), "fence")
+    assert again.target_generation == 0
+    assert folding.state.generations[HOST] == 1
+    assert ("boot_id", "b1") in [(one.fact, one.equals) for one in again.preconditions]
 
 
 def test_a_new_owner_sends_nothing_that_is_no_longer_waited_for() -> None:
