@@ -88,11 +88,6 @@ class Codebook:
                 for symptom in cell.symptoms:
                     known = self.largest_p.get((index, symptom), 0.0)
                     self.largest_p[index, symptom] = max(known, cell.p)
-        self.telltales = [
-            frozenset(name for cell in one.cells if cell.telltale for name in cell.symptoms)
-            for one in rules.signatures
-        ]
-        """symptoms of which a fault must show one to be considered; empty: it need not"""
         self._routes: dict[tuple[str, str], tuple[Route, ...]] = {}
         """(symptom, kind it is seen on) → ways back, the shortest first; on demand."""
         shown = [len(cell.path) for s in rules.signatures for cell in s.cells]

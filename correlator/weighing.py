@@ -33,9 +33,6 @@ Q_MAX = 0.999999
 """No symptom is ever explained so well that another cause could add nothing at all."""
 
 
-_UNKNOWN = Profile((0, ""), {}, 0)
-
-
 def _part(profile: Profile, free: list[SymptomKey]) -> Profile:
     """Return what a fault shows beside others: its free symptoms, the rest not expected of it."""
     part = Profile(profile.fault, dict(profile.totals), profile.footprint)
@@ -84,12 +81,9 @@ class Look:
         what was weighed given them is to be weighed anew.
         """
         standing = self.standing
-        support, telltales = standing.support.get(fault, {}), self.codebook.telltales[fault[0]]
-        if standing.profiles.get(fault, _UNKNOWN) is None:
+        if fault in standing.profiles and standing.profiles[fault] is None:
             return None, []
-        if telltales and telltales.isdisjoint(symptom for symptom, _ in support):
-            return None, []
-        free = standing.free_of(support)
+        free = standing.free_of(standing.support.get(fault, {}))
         same = standing.settled_as(fault)
         if same:
             is_over = self._refuted(fault)

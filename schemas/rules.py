@@ -156,10 +156,6 @@ class Cell(Strict):
     optional: bool = Field(
         default=False, description="explained where seen, held against nothing where not"
     )
-    telltale: bool = Field(
-        default=False,
-        description="where a signature has such cells, one must be seen for it to be considered",
-    )
 
     @model_validator(mode="after")
     def _one_name(self) -> "Cell":

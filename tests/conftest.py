@@ -25,7 +25,7 @@ def shared_data() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the tests that had no data and the code blocks that were not run, with the reasons."""
+    """Name the tests that were left out or failed as expected, and blocks not run, with reasons."""
     stats: dict[str, list[object]] = terminalreporter.stats
     reports = [r for rs in stats.values() for r in rs if isinstance(r, pytest.TestReport)]
     lines = sorted({line for report in reports for line in _left_out(report)})
@@ -37,8 +37,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _left_out(report: pytest.TestReport) -> list[str]:
     lines = [str(value) for name, value in report.user_properties if name == NOT_RUN]
-    if report.skipped and isinstance(report.longrepr, tuple):
-        reason = report.longrepr[2].removeprefix("Skipped: ")
-        if reason.startswith(LEFT_OUT):
-            lines.append(f"{report.nodeid}: {reason}")
+    expected = str(getattr(report, "wasxfail", ""))
+    if expected:
+        lines.append(f"{report.nodeid}: fails as expected: {expected.removeprefix('reason: ')}")
+    elif report.skipped and isinstance(report.longrepr, tuple):
+        lines.append(f"{report.nodeid}: {report.longrepr[2].removeprefix('Skipped: ')}")
     return lines

@@ -423,8 +423,7 @@ def _cell(document: _Document, index: int, cell: Cell, sources: _Sources) -> Cel
     place = document.where("symptoms", index, "at")
     path = _path(sources, place, cell.at)
     names = tuple(cell.any) if cell.any else (str(cell.see),)
-    within_us = round(cell.within * 1e6)
-    return CellSpec(names, path, cell.p, within_us, cell.optional, cell.telltale)
+    return CellSpec(names, path, cell.p, round(cell.within * 1e6), cell.optional)
 
 
 def _add_bare_signals(sources: _Sources, symptoms: dict[str, SymptomSpec], knobs: Knobs) -> None:

@@ -80,7 +80,6 @@ class CellSpec:
     p: float
     within_us: int
     optional: bool = False
-    telltale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
