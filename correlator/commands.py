@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from correlator import incidents, planner
 from correlator.domain import Domain
-from correlator.state import Session
+from correlator.state import IncidentState, Session
 from schemas.base import is_entity, to_microseconds
 from schemas.inputs import Command
 
@@ -97,35 +97,38 @@ def _set_mode(domain: Domain, command: Command) -> None:
         incident.approval = ""
 
 
-def _approve(domain: Domain, command: Command) -> None:
-    _decide(domain, command, "approved")
+def _approve(domain: Domain, command: Command, incident: IncidentState) -> None:
+    incident.approval = "approved"
+    _answer(domain, command, "note", "approved", f"the plan for {incident.fault[1]}")
 
 
-def _reject(domain: Domain, command: Command) -> None:
-    _decide(domain, command, "rejected")
+def _reject(domain: Domain, command: Command, incident: IncidentState) -> None:
+    incident.approval = "rejected"
+    planner.revoke(domain, incident)
+    _answer(domain, command, "note", "rejected", f"the plan for {incident.fault[1]}")
 
 
-def _decide(domain: Domain, command: Command, approval: str) -> None:
-    incident = domain.state.incidents.get(command.target)
-    if incident is None:
-        _no_object(domain, command)
-        return
-    incident.approval = approval
-    if approval == "rejected":
-        planner.revoke(domain, incident)
-    _answer(domain, command, "note", approval, f"the plan for {incident.fault[1]}")
-    incidents.plan(domain, command.target)
-
-
-def _retry(domain: Domain, command: Command) -> None:
-    incident = domain.state.incidents.get(command.target)
-    if incident is None:
-        _no_object(domain, command)
-        return
+def _retry(domain: Domain, command: Command, incident: IncidentState) -> None:
     incident.retries += 1
     incident.said.clear()
     _answer(domain, command, "note", "retried", f"what failed for {incident.fault[1]}")
-    incidents.plan(domain, command.target)
+
+
+def _about_plan(domain: Domain, command: Command) -> None:
+    """Do what a person has decided about the plan of an incident, and plan on."""
+    incident = domain.state.incidents.get(command.target)
+    if incident is None:
+        _no_object(domain, command)
+        return
+    _OF_PLANS[command.command](domain, command, incident)
+    planner.plan(domain, incident)
+
+
+_OF_PLANS: dict[str, Callable[[Domain, Command, IncidentState], None]] = {
+    "approve": _approve,
+    "reject": _reject,
+    "retry": _retry,
+}
 
 
 def _activate_rules(domain: Domain, command: Command) -> None:
@@ -149,9 +152,7 @@ _VERBS: dict[str, Callable[[Domain, Command], None]] = {
     "hold": _hold,
     "release": _release,
     "set_mode": _set_mode,
-    "approve": _approve,
-    "reject": _reject,
-    "retry": _retry,
+    **dict.fromkeys(_OF_PLANS, _about_plan),
     "activate_rules": _activate_rules,
 }
 
