@@ -144,19 +144,29 @@ class Domain:
     def mark(self, key: SymptomKey) -> None:
         """Ask for a look at a symptom that has changed."""
         self.standing.changed(key)
-        if self.rules.symptoms[key[0]].spurious <= CERTAIN_SPURIOUS:
+        after_us = self._gather_us(key[0])
+        if not after_us:
             self.look_now()
-        elif not self.state.dirty:  # else a look is due for the others already: one sees to all
-            self.look_soon()
+        elif not self.state.dirty or after_us < self.knob_us["gather"]:
+            self.look_soon(after_us)  # else a look is due for the others already: one sees to all
         self.state.dirty.add(key)
+
+    def _gather_us(self, symptom: str) -> int:
+        """Return how long evidence is gathered beside a symptom before a look."""
+        spec = self.rules.symptoms[symptom]
+        if spec.gather_us is not None:
+            return spec.gather_us
+        return 0 if spec.spurious <= CERTAIN_SPURIOUS else self.knob_us["gather"]
 
     def look_now(self) -> None:
         """Ask for a look at the end of this step."""
         self.must_look = True
 
-    def look_soon(self) -> None:
+    def look_soon(self, after_us: int | None = None) -> None:
         """Ask for a look once the evidence that comes together has come."""
-        self.state.wake(self.state.live_us + self.knob_us["gather"], "look")
+        if after_us is None:
+            after_us = self.knob_us["gather"]
+        self.state.wake(self.state.live_us + after_us, "look")
 
     # ---- words -----------------------------------------------------------------------------
 

@@ -319,11 +319,36 @@ def speaks_again(step: PlannedStep) -> Reason | None:
 def too_young(step: PlannedStep) -> Reason | None:
     """A common cause gets the time to show before anything is ended."""
     state, policy = step.plan.domain.state, step.plan.policy
-    due_us = step.plan.incident.since_us + round(policy.hold * 1e6)
+    since_us = step.plan.incident.since_us
+    due_us = since_us + round(policy.hold * 1e6)
+    own_us = _own_since_us(step) if policy.hold_alone is not None else None
+    if own_us is not None and policy.hold_alone is not None:
+        due_us = min(due_us, max(since_us, own_us) + round(policy.hold_alone * 1e6))
     if state.live_us >= due_us:
         return None
     text = f"{step.plan.root} must stay the best explanation for {policy.hold:g} s"
     return Reason("wait", "hold", text, due_us)
+
+
+def _own_since_us(step: PlannedStep) -> int | None:
+    """Return since when it is known that the root has failed alone, None where it is not.
+
+    A hard fact says so, or an observer that stands on what the root shares with others and works.
+    """
+    domain, about = step.plan.domain, {step.plan.root, *step.targets}
+    shared = _groups(domain, step.plan.root)
+    alone = (
+        sighting.first_us
+        for key, sighting in _standing(step, about)
+        if domain.rules.symptoms[key[0]].hard
+        or any(_stands_beside(domain, name, about, shared) for name in sighting.witnesses)
+    )
+    return min(alone, default=None)
+
+
+def _stands_beside(domain: Domain, source: str, about: set[str], shared: set[str]) -> bool:
+    below = set(_below(domain, source.partition("/")[0]))
+    return about.isdisjoint(below) and not shared.isdisjoint(below)
 
 
 # ---- one target of a step ------------------------------------------------------------------

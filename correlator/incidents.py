@@ -5,6 +5,7 @@ it. Called at the end of a step that asks for it. Keeps: a symptom belongs to on
 and an incident without symptoms ends.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from correlator import inference, planner, report
@@ -21,6 +22,8 @@ ROOTS_MAX = 10_000
 """Openings remembered for the guards that count them."""
 TOLD_RANKS = 3
 """A change among so many first causes is worth an update."""
+TOLD_CONFIDENCES = (0.9, 0.99, 0.999)
+"""Passing one of these, up or down, is worth an update: they are what policies ask for."""
 REVISES_MAX = 10
 """Causes an incident remembers to have named before."""
 
@@ -165,13 +168,7 @@ def _best(
 
 def _continues(domain: Domain, incident: IncidentState, verdict: Verdict) -> bool:
     """Claim that a cause began early enough to be what the incident was opened for."""
-    span_us = _span_us(domain, verdict) + domain.knob_us["lateness"]
-    return verdict.candidate.onset_us <= incident.onset_us + span_us
-
-
-def _span_us(domain: Domain, verdict: Verdict) -> int:
-    signature = domain.rules.signatures[verdict.candidate.fault[0]]
-    return max(cell.within_us for cell in signature.cells)
+    return verdict.candidate.onset_us <= incident.onset_us + domain.knob_us["lateness"]
 
 
 # ---- open ----------------------------------------------------------------------------------
@@ -186,13 +183,19 @@ def _consider(domain: Domain, present: Look, verdict: Verdict) -> None:
         _expected(domain, name, entity)
         return
     onset_us = verdict.candidate.onset_us
-    wait_us, wait_max_us = domain.knob_us["wait"], domain.knob_us["wait_max"]
+    wait_us, wait_max_us = _wait_us(domain, name), domain.knob_us["wait_max"]
     confident = verdict.confidence >= domain.rules.knobs.confident
     due_us = onset_us + (wait_us if confident else max(wait_us, wait_max_us))
     if state.live_us >= due_us:
         _open(domain, present, verdict)
     else:
         _wake_for(domain, (name, entity), onset_us, due_us)
+
+
+def _wait_us(domain: Domain, signature: str) -> int:
+    """Return how old a fault must be to open an incident at all."""
+    own_us = domain.rules.signatures[domain.signature_index[signature]].wait_us
+    return domain.knob_us["wait"] if own_us is None else own_us
 
 
 def _together(domain: Domain, at_us: int) -> int:
@@ -215,7 +218,7 @@ def _wake_for(domain: Domain, fault: tuple[str, str], onset_us: int, due_us: int
     state = domain.state
     for age_s in LOOK_AGES_S:
         at_us = _together(domain, onset_us + round(age_s * 1e6))
-        if state.live_us < at_us < due_us and at_us >= onset_us + domain.knob_us["wait"]:
+        if state.live_us < at_us < due_us and at_us >= onset_us + _wait_us(domain, fault[0]):
             state.wake(at_us, "relook", *fault)
             break
     state.wake(due_us, "relook", *fault)
@@ -253,13 +256,15 @@ class _Standing:
 
     fault: tuple[str, str]
     state: str
+    nines: int
+    """How many of the confidences that policies ask for are reached."""
     ranking: list[str]
 
 
 def _standing(incident: IncidentState) -> _Standing:
-    return _Standing(
-        incident.fault, incident.state, [row[1] for row in incident.ranking[:TOLD_RANKS]]
-    )
+    nines = bisect_right(TOLD_CONFIDENCES, incident.confidence)
+    roots = [row[1] for row in incident.ranking[:TOLD_RANKS]]
+    return _Standing(incident.fault, incident.state, nines, roots)
 
 
 def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Verdict) -> None:

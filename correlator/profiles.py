@@ -5,10 +5,9 @@ first sightings, so that an onset is tried by counting and not by asking every s
 same symptoms give the same groups, in whatever order they came.
 """
 
-import itertools
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from correlator.codebook import Fault
@@ -23,7 +22,7 @@ Place = tuple[int, str]
 CROWD = 64
 """Symptoms from which on a fault's onset is sought anew at each look."""
 ONSETS = 16
-"""Onsets tried for a crowd: quantiles of its first sightings."""
+"""Onsets tried for a crowd at a time: quantiles of its first sightings."""
 
 
 @dataclass(slots=True)
@@ -46,8 +45,8 @@ class Profile:
     sought_us: int = -1
     """Up to when silence was counted in when the onset of a crowd was last sought."""
     onset_us: int = 0
-    missing: list[tuple[CellSpec, int, bool]] = field(default_factory=list)
-    """(cell, entities on which it is expected and not seen, whether it is seen on none)."""
+    missing: list[tuple[CellSpec, int, int]] = field(default_factory=list)
+    """(cell, entities of a kind on which it is expected and not seen, of how many)."""
     final_us: int = 0
     """Age from which its silence has said all."""
     alone: float = 0.0
@@ -123,10 +122,19 @@ def timely(
             yield group, count
 
 
-def onsets(times: Iterable[list[int]]) -> list[int]:
-    """Return the onsets to try for a crowd."""
-    every = sorted(itertools.chain.from_iterable(times))
-    return sorted({every[len(every) * step // ONSETS] for step in range(ONSETS)})
+def likeliest(every: list[int], fit: Callable[[int], float]) -> int:
+    """Return the first sighting, of sorted ones, that fits best as the onset of a crowd.
+
+    Quantiles are tried first, then those around the best of them; of equals the last is taken.
+    """
+    low, high = 0, len(every)
+    while True:
+        tried = sorted({low + (high - low) * step // ONSETS for step in range(ONSETS)})
+        best = max(range(len(tried)), key=lambda place: (fit(every[tried[place]]), place))
+        if high - low <= ONSETS:
+            return every[tried[best]]
+        low = tried[max(0, best - 1)]
+        high = tried[best + 1] if best + 1 < len(tried) else high
 
 
 def heaviest_onset(turns: list[tuple[int, int, float]], narrowest_us: float) -> int:

@@ -9,7 +9,7 @@ look costs what is news and not what stands.
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
-from itertools import repeat
+from itertools import chain, repeat
 from operator import add, sub, truediv
 
 from correlator.codebook import Codebook, Fault
@@ -19,7 +19,7 @@ from correlator.profiles import (
     Place,
     Profile,
     heaviest_onset,
-    onsets,
+    likeliest,
     timely,
 )
 from correlator.rules.ruleset import CellSpec, RuleSet
@@ -309,7 +309,7 @@ class Look:
             alone = self._capped_alone(profile)
         profile.alone = alone + min(optional, self.knobs.optional_cap)
         profile.missing = [
-            (cells[cell], total - shown.get((cell, kind), 0), (cell, kind) not in shown)
+            (cells[cell], total - shown.get((cell, kind), 0), total)
             for (cell, kind), total in profile.totals.items()
             if total > shown.get((cell, kind), 0) and not cells[cell].optional
         ]
@@ -361,8 +361,8 @@ class Look:
         for (index, _), total in profile.totals.items():
             if not cells[index].optional:
                 expected[index] = expected.get(index, 0) + total
-        fits = {at: self._fit(cells, seen, expected, at) for at in onsets(profile.times.values())}
-        return max(fits, key=lambda at_us: (fits[at_us], at_us))
+        every = sorted(chain.from_iterable(profile.times.values()))
+        return likeliest(every, lambda at_us: self._fit(cells, seen, expected, at_us))
 
     def _fit(
         self,
@@ -381,9 +381,7 @@ class Look:
         age_us = max(0, self._seek_us - onset_us)
         for index, missing in left.items():
             if missing > 0:
-                cost = missing * self._silent(cells[index], age_us)
-                is_silent = missing == expected[index]
-                fit += max(cost, self.knobs.absence_cap) if is_silent else cost
+                fit += self._cost(cells[index], missing, expected[index], age_us)
         return fit
 
     def base(self, profile: Profile, age_us: int) -> float:
@@ -393,10 +391,20 @@ class Look:
         collector may be deaf, or what would have spoken may be dead itself.
         """
         score = self._priors[profile.fault[0]]
-        for cell, count, is_silent in profile.missing:
-            cost = count * self._silent(cell, max(0, age_us))
-            score += max(cost, self.knobs.absence_cap) if is_silent else cost
+        for cell, count, total in profile.missing:
+            score += self._cost(cell, count, total, max(0, age_us))
         return score
+
+    def _cost(self, cell: CellSpec, missing: int, total: int, age_us: int) -> float:
+        """Return what those of a cell cost that have not shown it by an age.
+
+        While its time lasts, what many show comes with a delay they share (a poll, a timeout), so
+        that any number of them is as likely as another: 1 of n + 1.
+        """
+        cost = missing * self._silent(cell, age_us)
+        if missing == total:
+            cost = max(cost, self.knobs.absence_cap)
+        return max(cost, -math.log(total + 1)) if age_us < cell.within_us else cost
 
     def _silent(self, cell: CellSpec, age_us: int) -> float:
         """Return what one symptom of a cell costs that has not come by an age: the arrival CDF."""

@@ -131,6 +131,11 @@ class SymptomRule(Strict):
     absent: Absent | None = None
     unless: Unless | None = None
     spurious: Probability | None = Field(None, description="chance to see it with no cause")
+    gather: Duration | None = Field(
+        None,
+        description="evidence is gathered this long before a look; default: of the pack, and none "
+        "for what is nearly never seen by chance",
+    )
     hard: bool = Field(
         default=False,
         description="a fact, no silence: power read as OFF, a panic or a dump told by the kernel",
@@ -182,6 +187,9 @@ class Signature(Strict):
     root: str = Field(description="kind of the failed entity, or *")
     where: Names = Field(default_factory=list, min_length=0, description="structure of the root")
     prior: Probability = Field(description="chance of this fault, per entity and window")
+    wait: Duration | None = Field(
+        None, description="after the onset, before an incident opens; default: of the pack"
+    )
     faults: list[str] = Field(
         default_factory=list, description="label fault types it stands for in `rules fit`; [] any"
     )
@@ -238,6 +246,11 @@ class Policy(Strict):
     confidence: str = Field(">= 0.9", pattern=r"^>= ?0?\.\d+$", description="e.g. >= 0.99")
     hold: Duration = Field(
         "0s", validate_default=True, description="best explanation this long before what destroys"
+    )
+    hold_alone: Duration | None = Field(
+        None,
+        description="the same where a hard fact, or a witness that shares rack or switch with the "
+        "root and works, rules out a common cause",
     )
     guard: Guard = Field(default_factory=Guard)
     do: list[dict[Verb, Step | None]] = Field(min_length=1)

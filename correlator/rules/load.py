@@ -381,6 +381,7 @@ def _symptom(
         unless_symptom=rule.unless.see if rule.unless else None,
         unless_path=_path(sources, document.where("unless", "at"), unless_path),
         spurious=rule.spurious or knobs.spurious,
+        gather_us=_microseconds(rule.gather),
         hard=rule.hard,
     )
 
@@ -416,7 +417,12 @@ def _signature(
         refuted,
         document.location,
         tuple(rule.faults),
+        _microseconds(rule.wait),
     )
+
+
+def _microseconds(duration_s: float | None) -> int | None:
+    return None if duration_s is None else round(duration_s * 1e6)
 
 
 def _cell(document: _Document, index: int, cell: Cell, sources: _Sources) -> CellSpec:

@@ -67,6 +67,8 @@ class SymptomSpec:
     unless_symptom: str | None = None
     unless_path: Path = ()
     spurious: float = 1e-3
+    gather_us: int | None = None
+    """How long evidence is gathered before a look; None is as long as the pack says."""
     hard: bool = False
     """A fact of its own that no lost message can fake."""
 
@@ -103,6 +105,8 @@ class SignatureSpec:
     refuted_by: tuple[RefutationSpec, ...]
     location: Location
     faults: tuple[str, ...] = ()
+    wait_us: int | None = None
+    """After the onset, before an incident opens; None is as long as the pack says."""
 
 
 @dataclass(frozen=True, slots=True)
