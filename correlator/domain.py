@@ -144,19 +144,14 @@ class Domain:
     def mark(self, key: SymptomKey) -> None:
         """Ask for a look at a symptom that has changed."""
         self.standing.changed(key)
-        after_us = self._gather_us(key[0])
-        if not after_us:
-            self.look_now()
-        elif not self.state.dirty or after_us < self.knob_us["gather"]:
-            self.look_soon(after_us)  # else a look is due for the others already: one sees to all
-        self.state.dirty.add(key)
-
-    def _gather_us(self, symptom: str) -> int:
-        """Return how long evidence is gathered beside a symptom before a look."""
-        spec = self.rules.symptoms[symptom]
+        spec = self.rules.symptoms[key[0]]
         if spec.gather_us is not None:
-            return spec.gather_us
-        return 0 if spec.spurious <= CERTAIN_SPURIOUS else self.knob_us["gather"]
+            self.look_soon(spec.gather_us)
+        elif spec.spurious <= CERTAIN_SPURIOUS:
+            self.look_now()
+        elif not self.state.dirty:  # else a look is due for the others already: one sees to all
+            self.look_soon()
+        self.state.dirty.add(key)
 
     def look_now(self) -> None:
         """Ask for a look at the end of this step."""
