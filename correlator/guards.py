@@ -95,8 +95,13 @@ TargetGuard = Callable[[PlannedStep, str], Reason | None]
 
 
 def confidence(plan: Plan) -> Reason | None:
-    """A policy says how sure it wants to be."""
-    found, least = plan.incident.confidence, plan.policy.confidence_min
+    """A policy says how sure it wants to be; what is harmless needs no more than an incident."""
+    least = min(plan.policy.confidence_min, plan.domain.rules.knobs.confident)
+    return _below_confidence(plan, least)
+
+
+def _below_confidence(plan: Plan, least: float) -> Reason | None:
+    found = plan.incident.confidence
     if found >= least:
         return None
     text = f"{plan.root}: confidence {found:.3f} is below {least}"
@@ -159,6 +164,11 @@ def proof(step: PlannedStep) -> Reason | None:
         return None
     found = ", ".join(states) or "nothing to confirm"
     return Reason("wait", "needs_proof", f"{step.verb} waits for {step.body.needs} ({found})")
+
+
+def unsure(step: PlannedStep) -> Reason | None:
+    """What destroys needs all the confidence that its policy asks for."""
+    return _below_confidence(step.plan, step.plan.policy.confidence_min)
 
 
 def only_suspected(step: PlannedStep) -> Reason | None:
@@ -387,6 +397,7 @@ STEP_GUARDS: tuple[StepGuard, ...] = (proof, still_moving)
 DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     fleet_share,
     budget,
+    unsure,
     only_suspected,
     unapproved,
     held,

@@ -322,14 +322,15 @@ class Look:
 
     def _sorted_out(self, profile: Profile) -> Candidate:
         """Return a fault with its symptoms: what is timely, optional and late."""
-        candidate, is_crowd = Candidate(profile), len(profile.entries) >= CROWD
+        candidate = Candidate(profile)
         cells = self.rules.signatures[profile.fault[0]].cells
         for key in sorted(profile.entries):
             (index, _, _), first_us = profile.entries[key]
             cell, age_us = cells[index], first_us - profile.onset_us
-            if is_crowd and age_us < -self._lateness_us:
-                continue  # It stood before. Of very many, some always stand for other reasons.
-            if not 0 <= age_us <= cell.within_us + self._lateness_us:
+            window_us = cell.within_us + self._lateness_us
+            if age_us < -window_us:
+                continue  # It stood long before, for another reason.
+            if not 0 <= age_us <= window_us:
                 candidate.late[key] = cell.p
             elif cell.optional:
                 candidate.optional[key] = cell.p
