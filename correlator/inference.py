@@ -7,7 +7,7 @@ explain never adds a fault; nothing depends on the order in which sightings came
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from correlator.codebook import Fault
@@ -89,30 +89,6 @@ class Search:
         it comes to the top. Every fault pays for being assumed: the first `gain_first`, each
         further one `gain_min`; so assuming nothing scores 0. An entity fails in one way at a time.
         """
-        if first is not None:
-            return self._begun(weighed, list(allowed), first)
-        return self._grown(weighed, allowed, None)
-
-    def _begun(
-        self, weighed: Weighed, allowed: list[int], first: int
-    ) -> tuple[list[int], float]:
-        """Return the explanation that begins with a fault, without it if the rest needs it not.
-
-        What is optional to a fault adds to it only up to a cap; so what is left over would pay for
-        a small cause that explains nothing new, if that were taken before.
-        """
-        chosen, total = self._grown(weighed, allowed, first)
-        if len(chosen) > 1 and chosen[0] == first:
-            q = dict(weighed.leaks)
-            for index in chosen[1:]:
-                self._explain(weighed.candidates[index], q)
-            if self.look.gain(weighed.candidates[first], q) <= self.knobs.gain_min:
-                return self._grown(weighed, [i for i in allowed if i != first], None)
-        return chosen, total
-
-    def _grown(
-        self, weighed: Weighed, allowed: Iterable[int], first: int | None
-    ) -> tuple[list[int], float]:
         candidates = weighed.candidates
         q = dict(weighed.leaks)
         heap = [(-candidates[i].gain, i) for i in allowed if i != first]
@@ -139,6 +115,23 @@ class Search:
             self._explain(candidates[index], q)
         return chosen, total
 
+    def _begun(
+        self, weighed: Weighed, allowed: Sequence[int], first: int
+    ) -> tuple[list[int], float]:
+        """Return the explanation that begins with a fault, without it if the rest needs it not.
+
+        What is optional to a fault adds to it only up to a cap; so what is left over would pay for
+        a small cause that explains nothing new, if that were taken before.
+        """
+        chosen, total = self.greedy(weighed, allowed, first)
+        if len(chosen) > 1 and chosen[0] == first:
+            q = dict(weighed.leaks)
+            for index in chosen[1:]:
+                self._explain(weighed.candidates[index], q)
+            if self.look.gain(weighed.candidates[first], q) <= self.knobs.gain_min:
+                return self.greedy(weighed, [i for i in allowed if i != first])
+        return chosen, total
+
     def search(self, weighed: Weighed) -> tuple[list[int], float]:
         """Return the best of the greedy explanations that begin with each of the likeliest."""
         everything = range(len(weighed.candidates))
@@ -147,7 +140,7 @@ class Search:
             seeds.setdefault(weighed.candidates[i].fault[1], i)
             if len(seeds) == SEEDS_MAX:
                 break
-        runs = [self.greedy(weighed, everything, seed) for seed in seeds.values()]
+        runs = [self._begun(weighed, everything, seed) for seed in seeds.values()]
         return max(runs, key=lambda run: run[1], default=([], 0.0))
 
     def _explain(self, chosen: Candidate, q: dict[SymptomKey, float]) -> None:
