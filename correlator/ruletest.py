@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.engine import Engine, Stamped
+from correlator.guards import TELLING
 from correlator.importers import TopologyError, from_neutral, load_topology
 from correlator.planner import FENCE_PROOFS
 from correlator.replay import fold
@@ -85,8 +86,12 @@ class Played:
         return set(last.values())
 
     def effects(self) -> set[tuple[str, str]]:
-        """Return (verb, target) of everything that was to be done."""
-        return {(a.verb, a.target) for _, a in self.actions() if a.verb != "revoke"}
+        """Return (verb, target) of everything that was to be done.
+
+        Telling is left out: who hears of what first may depend on what came first.
+        """
+        verbs_left_out = {*TELLING, "revoke"}
+        return {(a.verb, a.target) for _, a in self.actions() if a.verb not in verbs_left_out}
 
 
 class RestartedEngine(Engine):
