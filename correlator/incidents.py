@@ -61,21 +61,21 @@ def _again(domain: Domain, present: Look, signature: str, entity: str) -> None:
 
 
 def _still_holds(domain: Domain, present: Look, incident: IncidentState) -> bool:
-    """Claim that a granted cause is still sure, less what its silence has cost since.
+    """Claim that a granted cause is still sure, less what its silence has cost it since.
 
-    What has come since can only add to its margin, so that is not asked for here.
+    What has come since pays for silence; what else that might mean is asked when it comes.
     """
     if incident.is_final:
         return True
-    silence = present.silence(domain.standing.settled[incident.incident_id].fault)
-    if silence is None:
+    worth = present.worth_alone(domain.standing.settled[incident.incident_id].fault)
+    if worth is None:
         return False
-    base, base_final = silence
-    margin = incident.granted + min(0.0, base - incident.base)
+    now, final = worth
+    margin = incident.granted + min(0.0, now - incident.worth)
     if margin < SETTLED:
         return False
-    incident.granted, incident.base = round(margin, 6), round(base, 6)
-    incident.is_final = margin - base + base_final >= SETTLED
+    incident.granted, incident.worth = round(margin, 6), round(now, 6)
+    incident.is_final = margin - now + final >= SETTLED
     domain.settle(incident)
     _wake_when_older(domain, incident)
     return True
@@ -275,7 +275,7 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     incident.fault = (signatures[index].name, entity)
     incident.confidence = round(verdict.confidence, 6)
     incident.margin = round(verdict.margin, 6)
-    incident.base = round(verdict.candidate.base, 6)
+    incident.worth = round((present.worth_alone(verdict.candidate.fault) or (0.0, 0.0))[0], 6)
     incident.is_final = verdict.margin_final >= SETTLED
     incident.granted, incident.weighed_us = incident.margin, state.live_us
     domain.settle(incident)

@@ -20,7 +20,7 @@ Place = tuple[int, str]
 """(cell, kind of the entity)."""
 
 CROWD = 64
-"""Symptoms from which on a fault's onset is sought anew at each look."""
+"""Entities that a fault shows on from which on its onset is sought anew as time goes."""
 ONSETS = 16
 """Onsets tried for a crowd at a time: quantiles of its first sightings."""
 

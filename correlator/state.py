@@ -96,8 +96,8 @@ class IncidentState:
     margin: float = 0.0
     weighed_us: int = 0
     """When its cause was last weighed against all that stood."""
-    base: float = 0.0
-    """What its silence cost then, with the log prior odds; nats."""
+    worth: float = 0.0
+    """What its cause gained by itself then, nats."""
     granted: float = 0.0
     """Nats by which its cause is taken for granted where others are weighed; 0: it is not."""
     is_final: bool = False

@@ -162,14 +162,18 @@ class Look:
         self._weigh(profile)
         return self.base(profile, self.now_us - profile.onset_us) + profile.alone
 
-    def silence(self, fault: Fault) -> tuple[float, float] | None:
-        """Return the base of a fault by now and when silence has said all; None if it cannot be."""
+    def worth_alone(self, fault: Fault) -> tuple[float, float] | None:
+        """Return what a fault gains by itself now, and if all else stays silent; None if nothing.
+
+        Whatever is granted: so two looks may be compared.
+        """
         profile = None if self._refuted(fault) else self._profile(fault)
         if profile is None:
             return None
         self._weigh(profile)
         age_us = self.now_us - profile.onset_us
-        return self.base(profile, age_us), self.base(profile, max(age_us, profile.final_us))
+        final = self.base(profile, max(age_us, profile.final_us))
+        return self.base(profile, age_us) + profile.alone, final + profile.alone
 
     def _worth_since(self, candidate: Candidate, settled: Settled) -> float:
         """Return what those symptoms of a fault are worth that came since another was weighed."""
@@ -287,7 +291,7 @@ class Look:
 
     def _weigh(self, profile: Profile) -> None:
         """Date a fault, and work out what its symptoms are worth and which are missing."""
-        is_crowd = len(profile.entries) >= CROWD
+        is_crowd = profile.footprint >= CROWD
         if profile.is_weighed and (not is_crowd or profile.sought_us == self._seek_us):
             return
         profile.sought_us = self._seek_us
