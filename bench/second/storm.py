@@ -1,0 +1,140 @@
+"""A whole set: site, faults, what arrives in the log, and the truth beside it; written as a folder."""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.second.faults import Fault, broken_at, draw
+from bench.second.noise import QUIET, Arrival, Noise, carried, false_alarms
+from bench.second.physics import Broken, Physics
+from bench.second.speech import speak
+from bench.second.world import SERVICES, Site, build, inventory, probe_sources
+
+START_S = 1_780_000_000.0
+"""Log time of second 0 of every set."""
+MISPLACED = 0.05
+"""Of the VMs, in the inventory of the hard variant."""
+HOST_NAMED = 0.5
+"""Of the events about VMs say on which host they are."""
+VARIANTS = ("quiet", "lossy", "hard")
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """A set and its truth; times are seconds of the set."""
+
+    variant: str
+    seed: int
+    site: Site
+    faults: tuple[Fault, ...]
+    arrivals: tuple[Arrival, ...]
+    placed: dict[str, str]
+    """VM → the host where the inventory wrongly has it"""
+    standing: Broken
+    """What is broken from beginning to end: the dead collector."""
+    end: float
+
+    def physics(self, at: float) -> Physics:
+        """Return what works at a time."""
+        return Physics(self.site, broken_at(self.faults, at), None)
+
+    def visible(self) -> set[int]:
+        """Return the faults of which at least one raised word has arrived."""
+        raised = (one.word for one in self.arrivals if one.word.state == "raised")
+        return {cause for word in raised for cause in word.causes}
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of a recording folder's events.jsonl."""
+        for arrival in self.arrivals:
+            sight, word = arrival.word.sight, arrival.word
+            kind, _, rest = sight.entity.partition(":")
+            yield {
+                "ts": round(START_S + arrival.at, 6),
+                "entity": {"kind": kind, "id": rest},
+                "type": sight.signal,
+                "state": word.state,
+                "source": sight.source,
+                "event_id": f"{self.variant}-{self.seed}-{arrival.event_id}",
+                "attrs": self._attrs(arrival),
+            }
+
+    def _attrs(self, arrival: Arrival) -> dict[str, str]:
+        sight = arrival.word.sight
+        attrs = {"plane": sight.plane} if sight.plane else {}
+        if sight.signal == "peer.reach":
+            attrs["from"] = f"host:{sight.source.partition(':')[2].partition('/')[0]}"
+        kind, _, name = sight.entity.partition(":")
+        named = random.Random(f"{self.seed} {arrival.event_id}").random() < HOST_NAMED
+        if kind == "vm" and named:
+            attrs["host"] = f"host:{self.site.vms[name].host}"
+        return attrs
+
+    def labels(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of labels.jsonl; what cannot be seen at all is no label."""
+        for number in sorted(self.visible()):
+            fault = self.faults[number]
+            kind, _, rest = fault.names[0].partition(":")
+            yield {
+                "ts": START_S + fault.start,
+                "end_ts": START_S + fault.end,
+                "root_kind": kind,
+                "root_id": rest,
+                "fault_type": fault.kind,
+                "accept": [name.partition(":")[::2] for name in fault.names[1:]],
+            }
+
+
+def make(variant: str, seed: int) -> Storm:
+    """Return a set: `quiet` is without noise, `lossy` loses, `hard` overlaps and misleads too."""
+    site, rng = build(seed), random.Random(f"{variant} {seed}")
+    hard = variant == "hard"
+    faults = draw(site, seed, overlapping=hard)
+    standing = _dead_collector(site, faults, rng) if hard else frozenset()
+    words, end = speak(site, faults, standing, rng)
+    noise = QUIET if variant == "quiet" else Noise()
+    words += false_alarms(site, end, noise, rng)
+    arrivals = carried(words, faults, noise, rng)
+    placed = _misplaced(site, rng) if hard else {}
+    return Storm(variant, seed, site, tuple(faults), tuple(arrivals), placed, standing, end)
+
+
+def _dead_collector(site: Site, faults: list[Fault], rng: random.Random) -> Broken:
+    """One observer is silent all along: that of a host with a fault to come, or a service."""
+    hosts = sorted({fault.host for fault in faults})
+    names = [*rng.sample(hosts, 5), *rng.sample([*SERVICES, *probe_sources(site)], 5)]
+    return frozenset({("observer", rng.choice(names))})
+
+
+def _misplaced(site: Site, rng: random.Random) -> dict[str, str]:
+    vms = rng.sample(sorted(site.vms), round(MISPLACED * len(site.vms)))
+    return {vm: rng.choice([h for h in site.hosts if h != site.vms[vm].host]) for vm in vms}
+
+
+def write(storm: Storm, folder: Path) -> None:
+    """Write a recording folder, with the truth that no engine reads in labels and META."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _json(folder / "topology.json", inventory(storm.site, storm.placed))
+    _lines(folder / "events.jsonl", storm.events())
+    _lines(folder / "labels.jsonl", storm.labels())
+    meta = {
+        "source": "bench.second",
+        "variant": storm.variant,
+        "seed": storm.seed,
+        "faults": len(storm.faults),
+        "visible": len(storm.visible()),
+        "events": len(storm.arrivals),
+        "dead_collector": sorted(name for _, name in storm.standing),
+        "misplaced": dict(sorted(storm.placed.items())),
+    }
+    _json(folder / "META.json", meta)
+
+
+def _json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _lines(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
