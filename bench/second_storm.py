@@ -58,6 +58,7 @@ class Told:
 
     @property
     def root(self) -> str:
+        """Return what it names, or last named."""
         return self.incident.causes[0].entity
 
 
@@ -199,8 +200,8 @@ def _miss(storm: Storm, number: int, told: list[Told], topology: Topology) -> di
     """Tell what was true, what arrived of it, and what was named near it."""
     fault = storm.faults[number]
     near = _distance(topology, fault.names[0], NEAR)
-    arrived = [a for a in storm.arrivals if number in a.word.causes and a.word.state == "raised"]
-    said = Counter(f"{a.word.sight.signal} {a.word.sight.entity}" for a in arrived)
+    arrived = [w for one in storm.arrivals for w in one.raised if number in w.causes]
+    said = Counter(f"{word.sight.signal} {word.sight.entity}" for word in arrived)
     named = [
         f"{one.root} {one.incident.causes[0].signature}"
         f"{' (merged)' if one.merged else '' if one.opened else ' (suspected)'}"
@@ -333,7 +334,7 @@ def measure(storm: Storm, rules: RuleSet) -> Scored:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(storm, folder)
-        recording = open_recording(folder)
+        recording = open_recording(folder / "log.jsonl")
         topology = load_topology(folder / "topology.json", rules.schema)[0]
         outputs = (out for _, _, out in replay(recording, topology, rules, load.refuse))
         scored = _score(storm, _told(outputs), topology)

@@ -1,4 +1,4 @@
-"""`python -m bench.second storm DIR --variant hard --seed 3`: write one set as a recording folder."""
+"""`python -m bench.second storm DIR --variant hard --seed 3`: write one set."""
 
 import argparse
 import sys

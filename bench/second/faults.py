@@ -19,6 +19,10 @@ GAP_S = (50.0, 90.0)
 FIRST_S = 30.0
 APART_S = 150.0
 """Between faults that share a rack or a pool, where the variant keeps them apart."""
+HALF = 0.5
+"""Of the faults of a kind take the first of its two courses."""
+STAYS_NEAR = 0.95
+"""Chance to look again nearby where there was nothing to break; else anywhere."""
 EXTRA = 3
 """Faults beside one of each kind."""
 
@@ -71,7 +75,7 @@ def _always(names: Iterable[str], *broken: tuple[str, str]) -> Draft:
 
 def _host_power(_: Site, host: Host, rng: random.Random) -> Draft:
     """Half of the time the shared supply takes the BMC along."""
-    standby = [("standby", host.name)] if rng.random() < 0.5 else []
+    standby = [("standby", host.name)] if rng.random() < HALF else []
     return _always([f"host:{host.name}"], ("power", host.name), *standby)
 
 
@@ -112,11 +116,13 @@ def _one_tor(site: Site, host: Host, rng: random.Random) -> Draft:
 
 
 def _rack_network(site: Site, host: Host, rng: random.Random) -> Draft:
-    """Both ToRs, or the uplinks of both: the rack and the group of its ToRs are one thing then."""
+    """The uplinks of both ToRs, or both ToRs: then it is as true of each that it has failed."""
     rack = site.racks[host.rack]
-    dead = [("switch", tor) for tor in rack.tors]
-    broken = dead if rng.random() < 0.5 else [("uplink", rack.name)]
-    return _always([f"rack:{rack.name}", f"group:{rack.name}/tor"], *broken)
+    names = [f"rack:{rack.name}", f"group:{rack.name}/tor"]
+    if rng.random() < HALF:
+        return _always(names, ("uplink", rack.name))
+    dead = [f"switch:{tor}" for tor in rack.tors]
+    return _always([*names, *dead], *(("switch", tor) for tor in rack.tors))
 
 
 def _bond_member(_: Site, host: Host, rng: random.Random) -> Draft:
@@ -145,14 +151,14 @@ def _any_vm(site: Site, host: Host, rng: random.Random) -> Vm | None:
 
 def _vm_crash(site: Site, host: Host, rng: random.Random) -> Draft | None:
     vm = _any_vm(site, host, rng)
-    return vm and _always([f"vm:{vm.name}"], ("vm", vm.name))
+    return _always([f"vm:{vm.name}"], ("vm", vm.name)) if vm else None
 
 
 def _vm_hang(site: Site, host: Host, rng: random.Random) -> Draft | None:
     vm = _any_vm(site, host, rng)
     if vm is None:
         return None
-    panic = [("guest-kernel", vm.name)] if rng.random() < 0.5 else []
+    panic = [("guest-kernel", vm.name)] if rng.random() < HALF else []
     return _always([f"vm:{vm.name}"], ("guest", vm.name), *panic)
 
 
@@ -188,7 +194,7 @@ def _heat(_: Site, host: Host, rng: random.Random) -> Draft:
     warm, hot = frozenset({("warm", name)}), frozenset({("warm", name), ("hot", name)})
     off = hot | {("tripped", name), ("power", name)}
     phases: tuple[Phase, ...] = ((0.0, warm), (rng.uniform(15.0, 30.0), hot))
-    if rng.random() < 0.5:
+    if rng.random() < HALF:
         phases = (*phases, (rng.uniform(40.0, 60.0), off))
     return Draft((f"host:{name}",), phases)
 
@@ -271,7 +277,7 @@ def draw(site: Site, seed: int, *, overlapping: bool) -> list[Fault]:
     return sorted(faults, key=lambda fault: fault.start)
 
 
-def _one(
+def _one(  # noqa: PLR0913, PLR0917 - what a fault is drawn from
     site: Site, kind: str, start: float, faults: list[Fault], near: Fault | None, rng: random.Random
 ) -> Fault:
     while True:
@@ -280,7 +286,7 @@ def _one(
         draft = KINDS[kind](site, host, rng)
         lasts_s = rng.uniform(*LASTS_S)
         if draft is None or any(set(draft.names) & set(other.names) for other in faults):
-            near = near if rng.random() < 0.95 else None
+            near = near if rng.random() < STAYS_NEAR else None
             continue
         fault = Fault(kind, host.name, draft.names, start, start + lasts_s, draft.phases)
         if near or not any(_echoes(site, fault, other) for other in faults):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from bench.second.faults import Fault
 from bench.second.observers import Sight
-from bench.second.speech import Word
+from bench.second.speech import Listing, Speech, Word
 from bench.second.world import Site
 
 AUTHORITIES = frozenset(
@@ -54,49 +54,101 @@ class Noise:
     """Between two false alarms; 0: none."""
 
 
+NEW_ID = 0.5
+"""Of the doubles are the same input again; the others come as if seen twice."""
 QUIET = Noise(0.0, 0.0, 0.0, (0.0, 0.0), 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A word with the time the log gives it."""
+    """What is said, with the time the log gives it."""
 
     at: float
-    word: Word
+    said: Speech
     event_id: str
 
-
-def carried(
-    words: list[Word], faults: list[Fault], noise: Noise, rng: random.Random
-) -> list[Arrival]:
-    """Return what arrives, in the order of the log; one stream of one source stays in order."""
-    silenced: dict[tuple[Sight, frozenset[int]], bool] = {}
-    latest: dict[Sight, float] = {}
-    arrivals: list[Arrival] = []
-    for number, word in enumerate(sorted(words, key=lambda word: (word.at, word.sight))):
-        if _lost(word, faults, noise, silenced, rng):
-            continue
-        late_s = rng.uniform(*noise.late_s) if rng.random() < noise.late else 0.0
-        at = max(word.at + rng.uniform(0.005, 0.03) + late_s, latest.get(word.sight, 0.0))
-        latest[word.sight] = at
-        arrivals.append(Arrival(at, word, f"e{number}"))
-        if rng.random() < noise.doubled:
-            again = f"e{number}" if rng.random() < 0.5 else f"e{number}b"
-            arrivals.append(Arrival(at + rng.uniform(0.01, 1.0), word, again))
-    return sorted(arrivals, key=lambda one: (one.at, one.event_id))
+    @property
+    def raised(self) -> tuple[Word, ...]:
+        """Return the conditions it holds for raised."""
+        if isinstance(self.said, Listing):
+            return self.said.facts
+        return (self.said,) if self.said.state == "raised" else ()
 
 
-def _lost(
-    word: Word,
-    faults: list[Fault],
-    noise: Noise,
-    silenced: dict[tuple[Sight, frozenset[int]], bool],
-    rng: random.Random,
-) -> bool:
-    roots = frozenset(n for n in word.causes if word.sight.entity in faults[n].names)
-    if roots and word.sight.signal in AUTHORITIES:
-        return silenced.setdefault((word.sight, roots), rng.random() < noise.roots_lost)
-    return rng.random() < noise.lost
+class Way:
+    """The way to the log, with what it remembers."""
+
+    def __init__(self, faults: list[Fault], noise: Noise, rng: random.Random) -> None:
+        self.faults, self.noise, self.rng = faults, noise, rng
+        self._silenced: dict[tuple[Sight, frozenset[int]], bool] = {}
+        self._latest: dict[Sight, float] = {}
+
+    def carry(self, words: list[Word], listings: list[Listing]) -> list[Arrival]:
+        """Return what arrives, in the order of the log.
+
+        What is said of one condition stays in order. Lists are lost and doubled, but never late: an
+        old list would take back what has been told since.
+        """
+        said: list[Speech] = [
+            *sorted(words, key=_order),
+            *sorted(listings, key=lambda one: (one.at, one.source)),
+        ]
+        arrivals: list[Arrival] = []
+        for number, one in enumerate(said):
+            known = self._word(one) if isinstance(one, Word) else self._listing(one)
+            if known is None:
+                continue
+            at = self._arrives(one)
+            arrivals.append(Arrival(at, known, f"e{number}"))
+            if self.rng.random() < self.noise.doubled:
+                again = f"e{number}" if self.rng.random() < NEW_ID else f"e{number}b"
+                arrivals.append(Arrival(at + self.rng.uniform(0.01, 1.0), known, again))
+        return sorted(arrivals, key=lambda one: (one.at, one.event_id))
+
+    def _arrives(self, one: Speech) -> float:
+        at = one.at + self.rng.uniform(0.005, 0.03)
+        if isinstance(one, Listing):
+            return at
+        late_s = (
+            self.rng.uniform(*self.noise.late_s) if self.rng.random() < self.noise.late else 0.0
+        )
+        at = max(at + late_s, self._latest.get(one.sight, 0.0))
+        self._latest[one.sight] = at
+        return at
+
+    def _word(self, word: Word) -> Word | None:
+        if self._is_root(word):
+            return None if self._is_silenced(word) else word
+        return None if self.rng.random() < self.noise.lost else word
+
+    def _listing(self, listing: Listing) -> Listing | None:
+        if self.rng.random() < self.noise.lost:
+            return None
+        facts = (
+            one for one in listing.facts if not (self._is_root(one) and self._is_silenced(one))
+        )
+        return replace(listing, facts=tuple(facts))
+
+    def _roots(self, word: Word) -> frozenset[int]:
+        return frozenset(n for n in word.causes if word.sight.entity in self.faults[n].names)
+
+    def _is_root(self, word: Word) -> bool:
+        return word.sight.signal in AUTHORITIES and bool(self._roots(word))
+
+    def _is_silenced(self, word: Word) -> bool:
+        """A root event is lost with all its repeats, or not at all."""
+        key = (word.sight, self._roots(word))
+        if key not in self._silenced:
+            self._silenced[key] = self.rng.random() < self.noise.roots_lost
+        return self._silenced[key]
+
+
+def _order(word: Word) -> tuple[float, Sight]:
+    return word.at, word.sight
+
+
+def _turn(listing: Listing) -> tuple[float, str]:
+    return listing.at, listing.source
 
 
 # ---- false alarms ------------------------------------------------------------------------------
@@ -130,4 +182,4 @@ def _false(site: Site, rng: random.Random) -> Iterator[Sight]:
     yield Sight(f"collector:{name}/link", "nic.errors", f"nic:{rng.choice(list(host.cards))}")
 
 
-__all__ = ["AUTHORITIES", "QUIET", "Arrival", "Noise", "carried", "false_alarms"]
+__all__ = ["AUTHORITIES", "QUIET", "Arrival", "Noise", "Way", "false_alarms"]

@@ -50,12 +50,9 @@ def _blind(now: Physics) -> Iterator[str]:
             yield f"tunnels/{name}"
         if not now.bmc_answers(host):
             yield f"bmc/{name}"
-    for rack in site.racks.values():
-        for switch in (*rack.tors, rack.mgmt):
-            if not _managed(now, rack.name, switch):
-                yield f"ports/{switch}"
+    yield from (f"ports/{switch}" for switch in _unmanaged(now))
     pools = {host.pool for host in site.hosts.values()}
-    yield from (f"disk/{pool}" for pool in sorted(pools) if not now.whole("pool", pool))
+    yield from (f"disk/{pool}" for pool in pools if not now.whole("pool", pool))
     yield from _blind_probers(now)
 
 
@@ -90,10 +87,13 @@ def _sound(now: Physics) -> set[tuple[str, str]]:
     }
 
 
-def _managed(now: Physics, rack: str, switch: str) -> bool:
-    """ToRs are managed in band, so through their uplinks."""
-    cut = switch in now.site.racks[rack].tors and not now.whole("uplink", rack)
-    return switch in now.switches and not cut
+def _unmanaged(now: Physics) -> Iterator[str]:
+    """Yield the switches that do not answer; ToRs are managed in band, so through their uplinks."""
+    for rack in now.site.racks.values():
+        cut = rack.tors if not now.whole("uplink", rack.name) else ()
+        for switch in (*rack.tors, rack.mgmt):
+            if switch not in now.switches or switch in cut:
+                yield switch
 
 
 # ---- on the host -----------------------------------------------------------------------------
@@ -104,6 +104,7 @@ def _local(now: Physics) -> Iterator[Sight]:
     for host in now.site.hosts.values():
         if now.reports(host.name):
             yield from _links(now, host)
+            yield from _bonds(now, host)
             yield from _processes(now, host)
             yield from _disks(now, host)
             yield from _degrading(now, host)
@@ -120,15 +121,18 @@ def _links(now: Physics, host: Host) -> Iterator[Sight]:
         for vf in vm.vfs:
             if vf.partition(".")[0] in down:
                 yield Sight(source, "vf.link.down", f"vf:{vf}", eye)
-    for bond, cards in host.bonds.items() if down else ():
-        lost = [card for card in cards if card in down]
-        ovs = f"collector:{host.name}/ovs"
+
+
+def _bonds(now: Physics, host: Host) -> Iterator[Sight]:
+    eye, source = f"local/{host.name}", f"collector:{host.name}/ovs"
+    for bond, cards in host.bonds.items():
+        lost = [card for card in cards if card not in now.carrier]
         if lost:
-            yield Sight(ovs, "vs.bond.member_down", f"lag:{bond}", eye)
+            yield Sight(source, "vs.bond.member_down", f"lag:{bond}", eye)
         if len(lost) == len(cards):
-            yield Sight(ovs, "vs.bond.all_down", f"lag:{bond}", eye)
+            yield Sight(source, "vs.bond.all_down", f"lag:{bond}", eye)
         elif cards[0] in lost:
-            yield Sight(ovs, "vs.bond.active_changed", f"lag:{bond}", eye)
+            yield Sight(source, "vs.bond.active_changed", f"lag:{bond}", eye)
 
 
 def _processes(now: Physics, host: Host) -> Iterator[Sight]:
@@ -264,10 +268,8 @@ def _consoles(now: Physics) -> Iterator[Sight]:
 
 def _switches(now: Physics) -> Iterator[Sight]:
     source = "collector:gnmi"
-    for rack in now.site.racks.values():
-        for switch in (*rack.tors, rack.mgmt):
-            if not _managed(now, rack.name, switch):
-                yield Sight(source, "tor.lost", f"switch:{switch}", "gnmi")
+    for switch in _unmanaged(now):
+        yield Sight(source, "tor.lost", f"switch:{switch}", "gnmi")
     for host in now.site.hosts.values():
         for card, switch in host.cards.items():
             if card not in now.carrier:
@@ -310,22 +312,27 @@ def _control(now: Physics) -> Iterator[Sight]:
 
 def _guests(now: Physics) -> Iterator[Sight]:
     """VNF manager and guest probe ask over the tenant network, from outside."""
+    source = "collector:vnfm"
     for vm in now.site.vms.values():
-        if not (now.runs(vm) and now.switched(vm)):
+        if not now.reached(vm):
             yield Sight("collector:guest-probe", "vm.hb.lost", f"vm:{vm.name}", "guest-probe")
-    source, lost = "collector:vnfm", set[str]()
     for app in now.site.apps.values():
         if not now.serves(app):
-            lost.add(app.vm)
             yield Sight(source, "app.hb.lost", f"app:{app.name}", "vnfm")
         if app.name not in now.healthy:
             yield Sight(source, "app.health.bad", f"app:{app.name}", "vnfm")
+
+
+def _functions(now: Physics) -> Iterator[Sight]:
+    """A member is lost when its VM does not answer; the function, when too few members serve."""
+    source = "collector:vnfm"
+    ill = {app.vm for app in now.site.apps.values() if not now.serves(app)}
     for vnf in now.site.vnfs.values():
-        gone = [vm for vm in vnf.vms if vm in lost]
-        if gone:
-            yield Sight(source, "vnf.degraded", f"vnf:{vnf.name}", "vnfm")
-        if gone and (not vnf.redundant or len(gone) == len(vnf.vms)):
-            yield Sight(source, "vnf.health.bad", f"vnf:{vnf.name}", "vnfm")
+        me, lost = f"vnf:{vnf.name}", ill.intersection(vnf.vms)
+        if any(not now.reached(now.site.vms[vm]) for vm in vnf.vms):
+            yield Sight(source, "vnf.degraded", me, "vnfm")
+        if lost and (not vnf.redundant or len(lost) == len(vnf.vms)):
+            yield Sight(source, "vnf.health.bad", me, "vnfm")
 
 
 OBSERVERS: tuple[Callable[[Physics], Iterator[Sight]], ...] = (
@@ -341,4 +348,5 @@ OBSERVERS: tuple[Callable[[Physics], Iterator[Sight]], ...] = (
     _storage,
     _control,
     _guests,
+    _functions,
 )

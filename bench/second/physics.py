@@ -1,6 +1,6 @@
 """What works at one moment, given what is broken. Nothing here knows who watches.
 
-A broken thing is a pair such as ``("card", "n1-02/e0")``; all else follows from what stands on what.
+A broken thing is a pair such as ``("card", "n1-02/e0")``; all else follows from these.
 """
 
 from bench.second.world import PLANES, Agent, App, Host, Site, Vm
@@ -101,10 +101,13 @@ class Physics:
         """Claim that the VM's frames reach the fabric."""
         return self.whole("vswitch", vm.host) and self.routed(self.site.hosts[vm.host], "tenant")
 
+    def reached(self, vm: Vm) -> bool:
+        """Claim that a guest answers from outside."""
+        return self.runs(vm) and self.switched(vm)
+
     def serves(self, app: App) -> bool:
         """Claim that an application works and is reached from outside."""
-        vm = self.site.vms[app.vm]
-        return self.whole("app", app.name) and self.runs(vm) and self.switched(vm)
+        return self.whole("app", app.name) and self.reached(self.site.vms[app.vm])
 
     def agent_reports(self, agent: Agent) -> bool:
         """Claim that a network agent lives and reaches the control plane."""

@@ -1,16 +1,17 @@
-"""A whole set: site, faults, what arrives in the log, and the truth beside it; written as a folder."""
+"""A whole set: site, faults, what arrives in the log, and the truth beside it; as a folder."""
 
 import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.second.faults import Fault, broken_at, draw
-from bench.second.noise import QUIET, Arrival, Noise, carried, false_alarms
+from bench.second.noise import QUIET, Arrival, Noise, Way, false_alarms
 from bench.second.physics import Broken, Physics
-from bench.second.speech import speak
+from bench.second.speech import Listing, Word, speak
 from bench.second.world import SERVICES, Site, build, inventory, probe_sources
 
 START_S = 1_780_000_000.0
@@ -43,31 +44,50 @@ class Storm:
 
     def visible(self) -> set[int]:
         """Return the faults of which at least one raised word has arrived."""
-        raised = (one.word for one in self.arrivals if one.word.state == "raised")
-        return {cause for word in raised for cause in word.causes}
+        return {cause for one in self.arrivals for word in one.raised for cause in word.causes}
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of a recording folder's events.jsonl."""
-        for arrival in self.arrivals:
-            sight, word = arrival.word.sight, arrival.word
-            kind, _, rest = sight.entity.partition(":")
-            yield {
-                "ts": round(START_S + arrival.at, 6),
-                "entity": {"kind": kind, "id": rest},
-                "type": sight.signal,
-                "state": word.state,
-                "source": sight.source,
-                "event_id": f"{self.variant}-{self.seed}-{arrival.event_id}",
-                "attrs": self._attrs(arrival),
+    def log(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of a recorded log."""
+        yield {"firstfault": "recording", "v": 1, "ticks": "synthesised", "domain": "second"}
+        for offset, arrival in enumerate(self.arrivals):
+            said = arrival.said
+            if isinstance(said, Listing):
+                given = self._level(said)
+            else:
+                given = self._event(said, arrival.event_id)
+            yield {"offset": offset, "index": 0, "log_at": _time(arrival.at), "input": given}
+
+    def _level(self, listing: Listing) -> dict[str, Any]:
+        facts = [
+            {
+                "entity": word.sight.entity,
+                "signal": word.sight.signal,
+                "since": _time(word.at),
+                "attrs": self._attrs(word),
             }
+            for word in listing.facts
+        ]
+        return {"type": "level", "source": listing.source, "facts": facts}
 
-    def _attrs(self, arrival: Arrival) -> dict[str, str]:
-        sight = arrival.word.sight
+    def _event(self, word: Word, event_id: str) -> dict[str, Any]:
+        return {
+            "type": "event",
+            "event_id": f"{self.variant}-{self.seed}-{event_id}",
+            "entity": word.sight.entity,
+            "signal": word.sight.signal,
+            "state": word.state,
+            "at": _time(word.at),
+            "source": word.sight.source,
+            "attrs": self._attrs(word),
+        }
+
+    def _attrs(self, word: Word) -> dict[str, str]:
+        sight = word.sight
         attrs = {"plane": sight.plane} if sight.plane else {}
         if sight.signal == "peer.reach":
             attrs["from"] = f"host:{sight.source.partition(':')[2].partition('/')[0]}"
         kind, _, name = sight.entity.partition(":")
-        named = random.Random(f"{self.seed} {arrival.event_id}").random() < HOST_NAMED
+        named = random.Random(f"{self.seed} {word.at} {name}").random() < HOST_NAMED
         if kind == "vm" and named:
             attrs["host"] = f"host:{self.site.vms[name].host}"
         return attrs
@@ -87,16 +107,20 @@ class Storm:
             }
 
 
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(START_S + at, UTC).isoformat(timespec="microseconds")
+
+
 def make(variant: str, seed: int) -> Storm:
     """Return a set: `quiet` is without noise, `lossy` loses, `hard` overlaps and misleads too."""
     site, rng = build(seed), random.Random(f"{variant} {seed}")
     hard = variant == "hard"
     faults = draw(site, seed, overlapping=hard)
     standing = _dead_collector(site, faults, rng) if hard else frozenset()
-    words, end = speak(site, faults, standing, rng)
+    words, listings, end = speak(site, faults, standing, rng)
     noise = QUIET if variant == "quiet" else Noise()
     words += false_alarms(site, end, noise, rng)
-    arrivals = carried(words, faults, noise, rng)
+    arrivals = Way(faults, noise, rng).carry(words, listings)
     placed = _misplaced(site, rng) if hard else {}
     return Storm(variant, seed, site, tuple(faults), tuple(arrivals), placed, standing, end)
 
@@ -117,7 +141,7 @@ def write(storm: Storm, folder: Path) -> None:
     """Write a recording folder, with the truth that no engine reads in labels and META."""
     folder.mkdir(parents=True, exist_ok=True)
     _json(folder / "topology.json", inventory(storm.site, storm.placed))
-    _lines(folder / "events.jsonl", storm.events())
+    _lines(folder / "log.jsonl", storm.log())
     _lines(folder / "labels.jsonl", storm.labels())
     meta = {
         "source": "bench.second",

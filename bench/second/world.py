@@ -12,7 +12,9 @@ from typing import Any
 PLANES = ("mgmt", "tenant", "storage")
 STYLES = ("converged", "mgmt_apart", "all_apart")
 RACKS, HOSTS_PER_RACK, VMS_PER_HOST, POOLS = 6, 12, 5, 3
-TIERS = 3
+TIERS, SIZES = 3, (2, 3)
+REDUNDANT, SRIOV, HALF = 0.7, 0.6, 0.5
+"""Share of the network functions; of the VMs on hosts with SR-IOV; of VMs with either policy."""
 SERVICES = ("redfish", "gnmi", "pdu", "array", "sanlock", "nova", "neutron", "vnfm", "guest-probe")
 """Observers in the control plane, each a collector of its own; their hosts never fail here."""
 
@@ -186,12 +188,12 @@ def _place(site: Site, rng: random.Random) -> None:
     free = [name for name in site.hosts for _ in range(VMS_PER_HOST)]
     rng.shuffle(free)
     tiers: list[list[str]] = [[] for _ in range(TIERS)]
-    while len(free) >= 3:
-        size = rng.choice((2, 3))
+    while len(free) >= max(SIZES):
+        size = rng.choice(SIZES)
         homes = [free.pop() for _ in range(size)]
         number = len(site.vnfs)
         names = tuple(_vm(site, rng, f"v{number}.{n}", home) for n, home in enumerate(homes))
-        site.vnfs[f"vnf{number}"] = Vnf(f"vnf{number}", names, redundant=rng.random() < 0.7)
+        site.vnfs[f"vnf{number}"] = Vnf(f"vnf{number}", names, redundant=rng.random() < REDUNDANT)
         tier = number % TIERS
         for vm in names:
             for n in range(rng.choice((1, 1, 2))):
@@ -213,8 +215,8 @@ def _callees_first(apps: dict[str, App]) -> dict[str, App]:
 
 def _vm(site: Site, rng: random.Random, name: str, host: str) -> str:
     ports = site.hosts[host].ports
-    vfs = tuple(f"{port}.{name}" for port in ports) if rng.random() < 0.6 else ()
-    vm = Vm(name, host, vfs, rng.random() < 0.5, rng.random() < 0.5)
+    vfs = tuple(f"{port}.{name}" for port in ports) if rng.random() < SRIOV else ()
+    vm = Vm(name, host, vfs, rng.random() < HALF, rng.random() < HALF)
     site.vms[name] = vm
     site.guests.setdefault(host, []).append(vm)
     return name
@@ -339,9 +341,11 @@ def _guest_edges(site: Site, placed: dict[str, str]) -> Iterator[Edge]:
         yield f"app:{app.name}", "runs_on", f"vm:{app.vm}"
         for callee in app.calls:
             yield f"app:{app.name}", "serves", f"app:{callee}"
-    for vnf in site.vnfs.values():
-        for member in vnf.vms:
-            yield f"vnf:{vnf.name}", "member_of", f"vm:{member}"
+    member_of = {member: one.name for one in site.vnfs.values() for member in one.vms}
+    for member, vnf in member_of.items():
+        yield f"vnf:{vnf}", "member_of", f"vm:{member}"
+    for app in site.apps.values():
+        yield f"vnf:{member_of[app.vm]}", "member_of", f"app:{app.name}"
 
 
 __all__ = [
