@@ -21,6 +21,7 @@ from bench import load
 from bench.second.faults import SHARED
 from bench.second.physics import Physics
 from bench.second.storm import START_S, VARIANTS, Storm, make, write
+from bench.second.world import PLANES
 from correlator.engine import Engine, Stamped
 from correlator.importers import load_topology
 from correlator.planner import FENCE_PROOFS
@@ -305,7 +306,8 @@ def _judge_actions(storm: Storm, acted: list[tuple[float, Action]], scored: Scor
         }
         if action.verb == "fence" and kind == "host":
             off.add(name)
-            scored.fences.append({"verdict": _fence_verdict(storm, name, at), **story})
+            verdict = _fence_verdict(storm, name, at)
+            scored.fences.append({"verdict": verdict, "was": _condition(storm, name, at), **story})
         if action.verb in STARTS_A_COPY and name in storm.site.vms:
             vm = storm.site.vms[name]
             if storm.physics(at).process(vm) and vm.host not in off:
@@ -324,6 +326,15 @@ def _fence_verdict(storm: Storm, name: str, at: float) -> str:
         return "wrong"
     own = frozenset(one for one in now.broken if one[0] not in SHARED)
     return "unwise" if Physics(storm.site, own).well(name) else "right"
+
+
+def _condition(storm: Storm, name: str, at: float) -> str:
+    now = storm.physics(at)
+    if name not in now.user:
+        return "off" if name not in now.powered else "dead"
+    planes = [plane for plane in PLANES if now.routed(storm.site.hosts[name], plane)]
+    disks = "stores" if name in now.stored else "stores nothing"
+    return f"alive, reached on {', '.join(planes) or 'no plane'}, {disks}"
 
 
 # ---- the whole -----------------------------------------------------------------------------------

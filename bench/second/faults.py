@@ -263,7 +263,7 @@ def draw(site: Site, seed: int, *, overlapping: bool) -> list[Fault]:
     Apart: none shares a rack or a pool with one that still has echoes. Overlapping: every second
     one begins within seconds of the one before and near it, so that their subtrees meet.
     """
-    rng = random.Random(f"faults {seed}")
+    rng = random.Random(f"faults {seed} {overlapping}")
     kinds = [*KINDS, *rng.sample(list(KINDS), EXTRA)]
     rng.shuffle(kinds)
     faults: list[Fault] = []

@@ -56,6 +56,8 @@ class Noise:
 
 NEW_ID = 0.5
 """Of the doubles are the same input again; the others come as if seen twice."""
+FALSE_S = (1.0, 8.0)
+"""A false alarm lasts so long."""
 QUIET = Noise(0.0, 0.0, 0.0, (0.0, 0.0), 0.0, 0.0)
 
 
@@ -154,19 +156,19 @@ def _turn(listing: Listing) -> tuple[float, str]:
 # ---- false alarms ------------------------------------------------------------------------------
 
 
-def false_alarms(site: Site, end: float, noise: Noise, rng: random.Random) -> list[Word]:
-    """Return short false alarms of single observers, none of which names what it does not watch."""
-    words: list[Word] = []
+def false_alarms(
+    site: Site, end: float, noise: Noise, rng: random.Random
+) -> Iterator[tuple[Word, Word]]:
+    """Yield short false alarms of single observers: a condition raised, and its end."""
     at = 0.0
     while noise.false_every_s and (at := at + rng.expovariate(1 / noise.false_every_s)) < end:
         sight = rng.choice(list(_false(site, rng)))
-        raised = Word(at, sight, "raised")
-        words += [raised, replace(raised, at=at + rng.uniform(1.0, 8.0), state="cleared")]
-    return words
+        ends = at + rng.uniform(*FALSE_S)
+        yield Word(at, sight, "raised"), Word(ends, sight, "cleared")
 
 
 def _false(site: Site, rng: random.Random) -> Iterator[Sight]:
-    app, vm = rng.choice(list(site.apps)), rng.choice(list(site.vms))
+    app, vm = rng.choice(list(site.apps)), rng.choice(list(site.vms.values()))
     name = rng.choice(list(site.hosts))
     host = site.hosts[name]
     peer, plane = rng.choice(site.peers[name]), rng.choice(list(host.planes))
@@ -174,8 +176,8 @@ def _false(site: Site, rng: random.Random) -> Iterator[Sight]:
     prober = rng.choice(site.probers[name][rack])
     yield Sight("collector:vnfm", "app.health.bad", f"app:{app}")
     yield Sight("collector:vnfm", "app.hb.lost", f"app:{app}")
-    yield Sight("collector:guest-probe", "vm.hb.lost", f"vm:{vm}")
-    yield Sight(f"collector:{host.name}/libvirt", "vm.qga.lost", f"vm:{vm}")
+    yield Sight("collector:guest-probe", "vm.hb.lost", f"vm:{vm.name}")
+    yield Sight(f"collector:{vm.host}/libvirt", "vm.qga.lost", f"vm:{vm.name}")
     yield Sight(f"collector:{prober}/reach", "peer.reach", f"host:{name}", plane=plane)
     yield Sight(f"collector:probe-{rack}", "os.hb.lost", f"host:{name}", plane=plane)
     yield Sight(f"collector:{peer}/ovs", "vs.bfd.down", f"vswitch:{name}", plane="tenant")

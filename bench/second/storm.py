@@ -20,6 +20,8 @@ MISPLACED = 0.05
 """Of the VMs, in the inventory of the hard variant."""
 HOST_NAMED = 0.5
 """Of the events about VMs say on which host they are."""
+EACH = 5
+"""Collectors of hosts, and as many services, of which one is dead in the hard variant."""
 VARIANTS = ("quiet", "lossy", "hard")
 
 
@@ -119,16 +121,26 @@ def make(variant: str, seed: int) -> Storm:
     standing = _dead_collector(site, faults, rng) if hard else frozenset()
     words, listings, end = speak(site, faults, standing, rng)
     noise = QUIET if variant == "quiet" else Noise()
-    words += false_alarms(site, end, noise, rng)
+    real = {word.sight._replace(eye="") for word in words}
+    for raised, ended in false_alarms(site, end, noise, rng):
+        now = Physics(site, broken_at(faults, raised.at) | standing)
+        if raised.sight not in real and _tells(now, raised.sight.source):
+            words += (raised, ended)
     arrivals = Way(faults, noise, rng).carry(words, listings)
     placed = _misplaced(site, rng) if hard else {}
     return Storm(variant, seed, site, tuple(faults), tuple(arrivals), placed, standing, end)
 
 
+def _tells(now: Physics, source: str) -> bool:
+    """Claim that an observer lives and gets its words to the log."""
+    name = source.removeprefix("collector:").partition("/")[0]
+    return now.whole("observer", name) and (name not in now.site.hosts or now.reports(name))
+
+
 def _dead_collector(site: Site, faults: list[Fault], rng: random.Random) -> Broken:
     """One observer is silent all along: that of a host with a fault to come, or a service."""
     hosts = sorted({fault.host for fault in faults})
-    names = [*rng.sample(hosts, 5), *rng.sample([*SERVICES, *probe_sources(site)], 5)]
+    names = [*rng.sample(hosts, EACH), *rng.sample([*SERVICES, *probe_sources(site)], EACH)]
     return frozenset({("observer", rng.choice(names))})
 
 
