@@ -153,7 +153,7 @@ def _score(storm: Storm, told: list[Told], topology: Topology) -> Scored:
         scored.counts.update(told=1, right=bool(numbers) or one.root in accepted)
         if not numbers and one.root not in accepted:
             story = _spurious(storm, one, topology)
-            scored.counts.update(near_misses=bool(story["near"]))
+            scored.counts.update(near_misses=bool(story["near"]), misplaced=story["misplaced"])
             scored.spurious.append(story)
     for number, fault in enumerate(storm.faults):
         scored.faults[fault.kind] += 1
@@ -190,6 +190,7 @@ def _spurious(storm: Storm, told: Told, topology: Topology) -> dict[str, Any]:
         "named": told.root,
         "rule": told.incident.causes[0].signature,
         "confidence": told.incident.confidence,
+        "misplaced": told.root.partition(":")[2].partition(".app")[0] in storm.placed,
         "at": [round(told.since, 1), round(told.until, 1)],
         "evidence": [f"{e.symptom} {e.entity} x{e.count}" for e in evidence[:LISTED]],
         "near": [f"{f.kind} {f.names[0]}" for f in within if near.keys() & set(f.names)],

@@ -56,8 +56,8 @@ class Noise:
 
 NEW_ID = 0.5
 """Of the doubles are the same input again; the others come as if seen twice."""
-FALSE_S = (1.0, 8.0)
-"""A false alarm lasts so long."""
+FALSE_S, BURST_S = (1.0, 8.0), (10.0, 30.0)
+"""A false alarm lasts so long; a burst of errors, until the counter is read again."""
 QUIET = Noise(0.0, 0.0, 0.0, (0.0, 0.0), 0.0, 0.0)
 
 
@@ -163,7 +163,7 @@ def false_alarms(
     at = 0.0
     while noise.false_every_s and (at := at + rng.expovariate(1 / noise.false_every_s)) < end:
         sight = rng.choice(list(_false(site, rng)))
-        ends = at + rng.uniform(*FALSE_S)
+        ends = at + rng.uniform(*(BURST_S if sight.signal == "nic.errors" else FALSE_S))
         yield Word(at, sight, "raised"), Word(ends, sight, "cleared")
 
 

@@ -146,7 +146,7 @@ def speak(
     for sight in sorted(stories):
         told = list(_told(sight, stories[sight], end, rng))
         words += told
-        if told and _lists_s(sight.source):
+        if told and _lists_s(sight.source) and sight.signal not in NEVER_ENDED:
             spans = _held(told, stories[sight], end)
             held.setdefault(sight.source, []).extend(spans)
     listings = [
