@@ -111,7 +111,8 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp() - START_S
 
 
-def _told(outputs: Iterator[Output]) -> list[Told]:
+def heard(outputs: Iterator[Output]) -> list[Told]:
+    """Return what was said of each incident, merged ones marked."""
     known: dict[str, Told] = {}
     merged: set[tuple[str, str]] = set()
     ended: dict[str, tuple[str, str]] = {}
@@ -140,7 +141,8 @@ def _hear(known: dict[str, Told], incident: Incident) -> None:
         told.incident = incident
 
 
-def _score(storm: Storm, told: list[Told], topology: Topology) -> Scored:
+def score(storm: Storm, told: list[Told], topology: Topology) -> Scored:
+    """Set what was named against what was true."""
     scored, visible = Scored(), storm.visible()
     accepted = {f"collector:{name}" for _, name in storm.standing}
     opened = [one for one in told if one.opened and not one.merged]
@@ -203,7 +205,10 @@ def _miss(storm: Storm, number: int, told: list[Told], topology: Topology) -> di
     fault = storm.faults[number]
     near = _distance(topology, fault.names[0], NEAR)
     arrived = [w for one in storm.arrivals for w in one.raised if number in w.causes]
-    said = Counter(f"{word.sight.signal} {word.sight.entity}" for word in arrived)
+    on: dict[str, set[str]] = {}
+    for word in arrived:
+        on.setdefault(word.sight.signal, set()).add(word.sight.entity)
+    said = Counter(word.sight.signal for word in arrived)
     named = [
         f"{one.root} {one.incident.causes[0].signature}"
         f"{' (merged)' if one.merged else '' if one.opened else ' (suspected)'}"
@@ -213,8 +218,10 @@ def _miss(storm: Storm, number: int, told: list[Told], topology: Topology) -> di
     return {
         "set": f"{storm.variant}-{storm.seed}",
         "true": f"{fault.kind} {fault.names[0]} {fault.start:.1f}..{fault.end:.1f}",
-        "arrived": [f"{what} x{count}" for what, count in said.most_common(LISTED)],
-        "kinds_of_words": len(said),
+        "arrived": [
+            f"{signal} x{said[signal]} on {min(of)}{' and more' if len(of) > 1 else ''}"
+            for signal, of in sorted(on.items())
+        ],
         "named_near": named,
         "beside": [
             f"{f.kind} {f.names[0]} {f.start:.0f}..{f.end:.0f}"
@@ -307,7 +314,7 @@ def _judge_actions(storm: Storm, acted: list[tuple[float, Action]], scored: Scor
         }
         if action.verb == "fence" and kind == "host":
             off.add(name)
-            verdict = _fence_verdict(storm, name, at)
+            verdict = fence_verdict(storm, name, at)
             scored.fences.append({"verdict": verdict, "was": _condition(storm, name, at), **story})
         if action.verb in STARTS_A_COPY and name in storm.site.vms:
             vm = storm.site.vms[name]
@@ -320,7 +327,7 @@ def _true_at(storm: Storm, at: float) -> list[str]:
     return [f"{f.kind} {f.names[0]} {f.start:.0f}..{f.end:.0f}" for f in near]
 
 
-def _fence_verdict(storm: Storm, name: str, at: float) -> str:
+def fence_verdict(storm: Storm, name: str, at: float) -> str:
     """`wrong`: the host was well; `unwise`: only something shared was ill; else `right`."""
     now = storm.physics(at)
     if name not in storm.site.hosts or now.well(name):
@@ -349,7 +356,7 @@ def measure(storm: Storm, rules: RuleSet) -> Scored:
         recording = open_recording(folder / "log.jsonl")
         topology = load_topology(folder / "topology.json", rules.schema)[0]
         outputs = (out for _, _, out in replay(recording, topology, rules, load.refuse))
-        scored = _score(storm, _told(outputs), topology)
+        scored = score(storm, heard(outputs), topology)
         state = EngineState("second", topology.copy(), rules.hash, ticks="recorded", mode="enforce")
         enforced = Enforced(Engine(state, rules), round(START_S * 1e6))
         enforced.play(renumbered(read(recording, load.refuse)))

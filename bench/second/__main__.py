@@ -16,8 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("folder", type=Path, metavar="DIR")
     command.add_argument("--variant", choices=VARIANTS, default="lossy")
     command.add_argument("--seed", type=int, default=1)
+    command.add_argument("--faults", type=int, metavar="N", help="the first N only")
     options = parser.parse_args(arguments)
-    storm = make(options.variant, options.seed)
+    storm = make(options.variant, options.seed, options.faults)
     write(storm, options.folder)
     print(f"{len(storm.arrivals)} events, {len(storm.faults)} faults in {options.folder}")
     return 0

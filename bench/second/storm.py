@@ -113,11 +113,17 @@ def _time(at: float) -> str:
     return datetime.fromtimestamp(START_S + at, UTC).isoformat(timespec="microseconds")
 
 
-def make(variant: str, seed: int) -> Storm:
-    """Return a set: `quiet` is without noise, `lossy` loses, `hard` overlaps and misleads too."""
+def make(variant: str, seed: int, most: int | None = None) -> Storm:
+    """Return a set: `quiet` is without noise, `lossy` loses, `hard` overlaps and misleads too.
+
+    Args:
+        variant: one of `VARIANTS`.
+        seed: the same seed gives the same bytes.
+        most: of its faults only so many, the first ones.
+    """
     site, rng = build(seed), random.Random(f"{variant} {seed}")
     hard = variant == "hard"
-    faults = draw(site, seed, overlapping=hard)
+    faults = draw(site, seed, overlapping=hard)[:most]
     standing = _dead_collector(site, faults, rng) if hard else frozenset()
     words, listings, end = speak(site, faults, standing, rng)
     noise = QUIET if variant == "quiet" else Noise()
@@ -140,7 +146,10 @@ def _tells(now: Physics, source: str) -> bool:
 def _dead_collector(site: Site, faults: list[Fault], rng: random.Random) -> Broken:
     """One observer is silent all along: that of a host with a fault to come, or a service."""
     hosts = sorted({fault.host for fault in faults})
-    names = [*rng.sample(hosts, EACH), *rng.sample([*SERVICES, *probe_sources(site)], EACH)]
+    names = [
+        *rng.sample(hosts, min(EACH, len(hosts))),
+        *rng.sample([*SERVICES, *probe_sources(site)], EACH),
+    ]
     return frozenset({("observer", rng.choice(names))})
 
 
