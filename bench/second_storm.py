@@ -174,11 +174,13 @@ def _names(told: Told, storm: Storm, number: int) -> bool:
 
 def _distance(topology: Topology, start: str, most: int) -> dict[str, int]:
     """Return entity → edges from it, either way, up to so many."""
-    found, edge = {start: 0}, [start]
+    found, edge = {start: 0}, {start}
     for steps in range(1, most + 1):
-        around = {n for e in edge if e in topology for n in (*topology.up[e], *topology.down[e])}
-        edge = sorted({pair[0] for pair in around} - found.keys())
-        found |= dict.fromkeys(edge, steps)
+        known = sorted(entity for entity in edge if entity in topology)
+        above = {other for entity in known for other, _ in topology.up[entity]}
+        below = {other for entity in known for other in topology.down[entity]}
+        edge = (above | below) - found.keys()
+        found |= dict.fromkeys(sorted(edge), steps)
     return found
 
 
@@ -328,12 +330,19 @@ def _true_at(storm: Storm, at: float) -> list[str]:
 
 
 def fence_verdict(storm: Storm, name: str, at: float) -> str:
-    """`wrong`: the host was well; `unwise`: only something shared was ill; else `right`."""
-    now = storm.physics(at)
-    if name not in storm.site.hosts or now.well(name):
+    """Set a fence against the truth.
+
+    `wrong`: the host was well. `unwise`: only something shared was ill, and a fence helps nobody.
+    `manageable`: it was ill, but alive and reached on the management plane. Else `right`.
+    """
+    now, host = storm.physics(at), storm.site.hosts.get(name)
+    if host is None or now.well(name):
         return "wrong"
     own = frozenset(one for one in now.broken if one[0] not in SHARED)
-    return "unwise" if Physics(storm.site, own).well(name) else "right"
+    if Physics(storm.site, own).well(name):
+        return "unwise"
+    alive = name in now.user and now.routed(host, "mgmt")
+    return "manageable" if alive else "right"
 
 
 def _condition(storm: Storm, name: str, at: float) -> str:

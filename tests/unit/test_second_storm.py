@@ -378,9 +378,20 @@ def test_a_fence_is_judged_by_what_was_true(
     assert second_storm.fence_verdict(storm, host, at) == verdict
 
 
-def test_a_fence_of_a_dead_host_is_right(storm: Storm) -> None:
-    dead = fault("C01", broken(f"power:{HOST}"), (f"host:{HOST}",))
-    assert second_storm.fence_verdict(replace(storm, faults=(dead,)), HOST, 100.0) == "right"
+@pytest.mark.parametrize(
+    ("thing", "verdict"),
+    [(f"power:{HOST}", "right"), (f"user:{HOST}", "right"), ("uplink:k1", "unwise")],
+)
+def test_a_fence_of_an_ill_host(storm: Storm, thing: str, verdict: str) -> None:
+    ill = fault("test", broken(thing), (f"host:{HOST}",))
+    assert second_storm.fence_verdict(replace(storm, faults=(ill,)), HOST, 100.0) == verdict
+
+
+def test_a_fence_of_a_host_that_could_be_managed(storm: Storm) -> None:
+    paths = (f"path:{path}" for path in storm.site.hosts[HOST].paths)
+    ill = fault("C12b", broken(*paths), (f"group:{HOST}/storage",))
+    verdict = second_storm.fence_verdict(replace(storm, faults=(ill,)), HOST, 100.0)
+    assert verdict == "manageable"
 
 
 def test_a_recording_can_be_replayed_and_scored(storm: Storm, tmp_path: Path) -> None:
