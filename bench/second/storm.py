@@ -20,6 +20,8 @@ MISPLACED = 0.05
 """Of the VMs, in the inventory of the hard variant."""
 HOST_NAMED = 0.5
 """Of the events about VMs say on which host they are."""
+HINTS = frozenset({"nova.svc.down", "agent.lost", "vm.qga.lost"})
+"""Of these the signal catalogue says that they corroborate and never lead."""
 EACH = 5
 """Collectors of hosts, and as many services, of which one is dead in the hard variant."""
 VARIANTS = ("quiet", "lossy", "hard")
@@ -45,8 +47,14 @@ class Storm:
         return Physics(self.site, broken_at(self.faults, at), None)
 
     def visible(self) -> set[int]:
-        """Return the faults of which at least one raised word has arrived."""
-        return {cause for one in self.arrivals for word in one.raised for cause in word.causes}
+        """Return the faults of which a raised word has arrived that is more than a hint."""
+        return {
+            cause
+            for one in self.arrivals
+            for word in one.raised
+            if word.sight.signal not in HINTS
+            for cause in word.causes
+        }
 
     def log(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of a recorded log."""

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from bench import second_storm
 from bench.second.faults import APART_S, KINDS, Fault, broken_at, draw
-from bench.second.noise import Noise, Way
+from bench.second.noise import QUIET, Noise, Way
 from bench.second.observers import Sight, look
 from bench.second.physics import STALL_S, Physics
 from bench.second.speech import PACES, Listing, Word, speak
@@ -314,8 +314,7 @@ def storm(site: Site) -> Storm:
         replace(fault("C04b", broken("uplink:k3"), ("rack:k3", "group:k3/tor")), start=40.0),
     ]
     words, listings, end = speak(site, faults, frozenset(), random.Random(1))
-    quiet = Noise(0.0, 0.0, 0.0, (0.0, 0.0), 0.0, 0.0)
-    arrivals = Way(faults, quiet, random.Random(1)).carry(words, listings)
+    arrivals = Way(faults, QUIET, random.Random(1)).carry(words, listings)
     return Storm("quiet", 0, site, tuple(faults), tuple(arrivals), {}, frozenset(), end)
 
 
@@ -366,6 +365,14 @@ def test_a_fault_of_which_nothing_arrived_is_not_asked_for(
 ) -> None:
     deaf = replace(storm, arrivals=())
     assert second_storm.score(deaf, [], topology).figures()["recall"] is None
+
+
+def test_a_hint_alone_makes_no_fault_visible(storm: Storm) -> None:
+    hint = Sight("collector:nova", "nova.svc.down", "hypervisor:a")
+    down = Word(100.0, hint, "raised", frozenset({0}))
+    crash = replace(down, sight=Sight("x", "vs.proc.exit", "vswitch:a"), causes=frozenset({1}))
+    heard = Way(list(storm.faults), QUIET, random.Random(1)).carry([down, crash], [])
+    assert replace(storm, arrivals=tuple(heard)).visible() == {1}
 
 
 @pytest.mark.parametrize(
