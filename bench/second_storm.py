@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import load
-from bench.second.faults import SHARED
+from bench.second.faults import SHARED, Fault
 from bench.second.physics import Physics
 from bench.second.storm import START_S, VARIANTS, Storm, make, write
 from bench.second.world import PLANES
@@ -56,6 +56,8 @@ class Told:
     since: float = 0.0
     """When it began to name its last cause, seconds of the set."""
     until: float = 0.0
+    ever: dict[str, float] = field(default_factory=dict)
+    """Whatever it named while it was open, and when it did so first."""
 
     @property
     def root(self) -> str:
@@ -70,6 +72,7 @@ class Scored:
     faults: Counter[str] = field(default_factory=Counter)
     visible: Counter[str] = field(default_factory=Counter)
     matched: Counter[str] = field(default_factory=Counter)
+    ever: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     misses: list[dict[str, Any]] = field(default_factory=list)
     spurious: list[dict[str, Any]] = field(default_factory=list)
@@ -78,7 +81,7 @@ class Scored:
 
     def add(self, other: "Scored") -> None:
         """Take in another set's."""
-        for name in ("faults", "visible", "matched", "counts"):
+        for name in ("faults", "visible", "matched", "ever", "counts"):
             getattr(self, name).update(getattr(other, name))
         for name in ("misses", "spurious", "fences", "copies"):
             getattr(self, name).extend(getattr(other, name))
@@ -90,6 +93,7 @@ class Scored:
         return {
             "precision": round(right / told, 4) if told else None,
             "recall": round(self.matched.total() / seen, 4) if seen else None,
+            "recall_ever": round(self.ever.total() / seen, 4) if seen else None,
             "faults": self.faults.total(),
             "visible": seen,
             "matched": self.matched.total(),
@@ -136,7 +140,9 @@ def _hear(known: dict[str, Told], incident: Incident) -> None:
         told.since = _seconds(incident.opened_at)
     elif incident.state != "cleared" and incident.causes[0].entity != told.root:
         told.since = told.until
-    told.opened = told.opened or incident.state == "open"
+    if incident.state == "open":
+        told.opened = True
+        told.ever.setdefault(incident.causes[0].entity, told.until)
     if incident.state != "cleared":
         told.incident = incident
 
@@ -161,6 +167,8 @@ def score(storm: Storm, told: list[Told], topology: Topology) -> Scored:
         scored.faults[fault.kind] += 1
         scored.visible[fault.kind] += number in visible
         scored.matched[fault.kind] += number in visible and number in found
+        once = any(_named_once(one, fault) for one in told)
+        scored.ever[fault.kind] += number in visible and once
         if number in visible and number not in found:
             scored.misses.append(_miss(storm, number, told, topology))
     return scored
@@ -170,6 +178,12 @@ def _names(told: Told, storm: Storm, number: int) -> bool:
     fault = storm.faults[number]
     in_time = told.since <= fault.end + AFTER_S and told.until >= fault.start
     return told.root in fault.names and in_time
+
+
+def _named_once(told: Told, fault: Fault) -> bool:
+    """Claim that an incident named a fault in time, whatever became of it later."""
+    times = (told.ever[name] for name in fault.names if name in told.ever)
+    return any(fault.start <= at <= fault.end + AFTER_S for at in times)
 
 
 def _distance(topology: Topology, start: str, most: int) -> dict[str, int]:
