@@ -91,8 +91,8 @@ LISTS_S: dict[str, float] = {
 }
 """part of a source → seconds between its lists of all it holds for raised; probes of a rack too."""
 PROBES_S = 10.0
-EMPTY_LISTS = 3
-"""So many more lists say that nothing is raised any more; then there is nothing to say."""
+EMPTY_LISTS = 10
+"""So many more lists say that nothing is raised any more: no loss makes all of them vanish."""
 DUMPS_S = 10.0
 """A crash kernel says so often that it dumps."""
 NEVER_ENDED = frozenset({"os.panic", "os.kdump", "vrrp.state", "vs.bond.active_changed"})
