@@ -13,6 +13,7 @@ from bench.incident_storm import incident_storm
 from bench.kddi import kddi
 from bench.memory import bytes_per_entity
 from bench.scale import scale
+from bench.signing import signing
 from bench.single_fault import single_fault
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
@@ -24,6 +25,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "kddi": kddi,
+    "signing": signing,
 }
 
 
