@@ -17,6 +17,7 @@ from firstfault.cli import (
     rules,
     schema,
     score,
+    sla,
     why_not,
 )
 from firstfault.cli.terminal import app
@@ -35,6 +36,7 @@ __all__ = [
     "rules",
     "schema",
     "score",
+    "sla",
     "why_not",
 ]
 
