@@ -41,6 +41,9 @@ class Refused(Exception):  # noqa: N818 - control flow, and an answer
 def signed_bytes(document: Mapping[str, Any], domain: str, log_generation: str) -> bytes:
     """Return the bytes that a signature of a message covers.
 
+    >>> signed_bytes({"type": "command", "by": "operator:1", "signature": "…"}, "pod-1", "0")
+    b'["firstfault.signature.v1","pod-1","0",{"by":"operator:1","type":"command"}]'
+
     Raises:
         ValueError: the message has no canonical form, e.g. a number that is not finite.
     """
@@ -182,7 +185,7 @@ class Believed:
     expiries: list[list[Any]] = field(default_factory=list)
     """The same as a heap of [when it expires, command_id]."""
     latest_us: dict[str, int] = field(default_factory=dict)
-    """key and source → when the latest edit or verdict was said, by the source's clock."""
+    """key, source and entity → when it was last spoken of, by the source's clock."""
 
 
 class Verifier:
@@ -280,11 +283,29 @@ class Verifier:
         state = self.believed
         if isinstance(given, Verdict) and _us(given.expires_at) < state.log_us:
             raise Refused("signature_expired", "the verdict is no longer good")
-        subject = f"{key.key_id} {given.source or ''}" if isinstance(given, TopologyDelta) else ""
-        at_us, name = _us(given.at), subject or f"{key.key_id} verdict"
-        if at_us < state.latest_us.get(name, at_us):
-            raise Refused("signature_replayed", "its source has said something later already")
-        state.latest_us[name] = at_us
+        said, asked = _subjects(given)
+        at_us = _us(given.at)
+        for subject in asked:
+            if at_us < state.latest_us.get(f"{key.key_id} {subject}", at_us):
+                text = f"its source has said something later of {subject[:64]} already"
+                raise Refused("signature_replayed", text)
+        for subject in said:
+            name = f"{key.key_id} {subject}"
+            state.latest_us[name] = max(at_us, state.latest_us.get(name, at_us))
+
+
+def _subjects(given: TopologyDelta | Verdict) -> tuple[list[str], list[str]]:
+    """Return (what it speaks of, what must not have been spoken of later), of one source.
+
+    Each entity for itself, since a spool is sent behind what is live and is older. An edge must not
+    bring back a node that was removed since.
+    """
+    if isinstance(given, Verdict):
+        return [given.resource], [given.resource]
+    about = f"{given.source} {given.node or given.from_}"
+    if given.op == "remove_node":
+        return [about, f"{given.source} without {given.node}"], [about]
+    return [about], [about, f"{given.source} without {given.to}"]
 
 
 def _us(moment: Any) -> int:  # noqa: ANN401 - `lacks` has seen that it is there

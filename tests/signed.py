@@ -82,10 +82,13 @@ def result(verb: str = "fence", actuator: str = ACTUATOR) -> Result:
 
 
 def edit(
-    source: str = f"{COLLECTOR}/libvirt", to: str = "host:h1", second: float = 0
+    source: str = f"{COLLECTOR}/libvirt",
+    to: str = "host:h1",
+    second: float = 0,
+    vm: str = "vm:v1",
 ) -> TopologyDelta:
     """Return an edit of the topology that could be signed."""
-    given = {"op": "move_edge", "from": "vm:v1", "to": to, "relation": "hosted_by"}
+    given = {"op": "move_edge", "from": vm, "to": to, "relation": "hosted_by"}
     return TopologyDelta.model_validate({**given, "source": source, "at": at(second)})
 
 

@@ -81,6 +81,16 @@ def test_a_key_that_must_not_be_is_not_made(run: Run, folder: Path, words: str, 
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
+def test_a_set_whose_list_does_not_end_the_file_is_left_as_it_is(run: Run, folder: Path) -> None:
+    file = folder / "keys.yaml"
+    text = file.read_text(encoding="utf-8").removeprefix("name: keys\n") + "name: north\n"
+    file.write_text(text, encoding="utf-8")
+    told = run("keys new operator:op-8 --may hold --out {}", folder, code=2).output
+    assert f"{file}:" in told.replace("\n", "")
+    assert file.read_text(encoding="utf-8") == text
+    assert sorted(one.name for one in folder.iterdir()) == ["keys.yaml", "operator-op-7.pem"]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -1,15 +1,17 @@
 """Signatures: what is believed, and each way of not being believed."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from correlator.engine import Stamped
-from correlator.signing import Believed, Refused, Verifier, signer_of
+from correlator.signing import Believed, Refused, Signer, Verifier, signer_of
 from schemas.base import canonical, document_of
-from schemas.inputs import Command, Event, Input, Tick
+from schemas.inputs import Command, Event, Input, Tick, TopologyDelta
 from schemas.keys import KeySet
 from schemas.outputs import Action
 from tests.signed import (
@@ -146,6 +148,13 @@ def _edited(change: Callable[[str], str]) -> bytes:
     return change(text).encode()
 
 
+VECTOR = (
+    "56475aa75463474c:iiRMXJH3ALfGsruQDYtkSyupgiDHVEzhDAHZ5CrWutwdNzFYEGdQfni8"
+    "+o2ixyzrulLpb0eeBpsDiU6OzfjaBA=="
+)
+"""By the key whose seed is the bytes 0 to 31, of the canonical text in UTF-8."""
+
+
 def _with_other_bits(text: str) -> str:
     start = text.index('=="') - 1
     digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -168,6 +177,24 @@ ALTERED: dict[str, Callable[[str], str]] = {
     "endless digits": lambda text: text.replace('"by":', '"n":' + "9" * 5_000 + ',"by":'),
     "beyond a double": lambda text: text.replace('"by":', '"n":1e999,"by":'),
 }  # fmt: skip
+
+
+def test_a_signature_has_one_form_only(tmp_path: Path) -> None:
+    """Adding the order of the group to S gives a second signature (RFC 8032, section 5.1.7)."""
+    order = 2**252 + 27742317777372353535851937790883648493
+    given = signed(OPERATOR, command())
+    assert isinstance(given, Command)
+    key_id, _, text = given.signature.partition(":")
+    raw = base64.b64decode(text)
+    other = (int.from_bytes(raw[32:], "little") + order).to_bytes(32, "little")
+    forged = f"{key_id}:{base64.b64encode(raw[:32] + other).decode()}"
+    assert codes(tmp_path, given.model_copy(update={"signature": forged})) == ["signature_bad"]
+
+
+def test_who_signs_elsewhere_can_compare_with_this() -> None:
+    document = {"type": "command", "by": "operator:\u00fc", "n": [1, 2.5, None], "signature": "x"}
+    private_key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    assert Signer(private_key, "pod-1", "0").signature(document) == VECTOR
 
 
 @pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
@@ -234,7 +261,23 @@ def test_what_has_expired_is_forgotten() -> None:
 def test_an_older_edit_of_the_same_source_is_refused(tmp_path: Path) -> None:
     there, back = signed(COLLECTOR, edit(to="host:h2", second=1)), signed(COLLECTOR, edit())
     other = signed(COLLECTOR, edit(f"{COLLECTOR}/ovs"))
-    assert codes(tmp_path, back, there, other, back) == ["signature_replayed"]
+    spooled = signed(COLLECTOR, edit(vm="vm:v2", second=-9))
+    given = [back, there, other, spooled, there, back]
+    assert codes(tmp_path, *given) == ["signature_replayed"]
+
+
+def test_an_older_edge_brings_no_removed_node_back(tmp_path: Path) -> None:
+    edge = signed(COLLECTOR, edit(second=1))
+    source = f"{COLLECTOR}/libvirt"
+    gone = TopologyDelta(op="remove_node", node="host:h1", source=source, at=at(2))
+    again = signed(COLLECTOR, edit(second=3))
+    given = [edge, signed(COLLECTOR, gone), edge, again]
+    assert codes(tmp_path, *given) == ["signature_replayed"]
+
+
+def test_an_older_verdict_on_the_same_resource_is_refused(tmp_path: Path) -> None:
+    given = [signed(REGION, one) for one in (verdict(1), verdict(2), verdict(1))]
+    assert codes(tmp_path, *given) == ["signature_replayed"]
 
 
 def test_an_edit_without_its_time_could_be_sent_again(tmp_path: Path) -> None:
