@@ -15,6 +15,7 @@ from bench.memory import bytes_per_entity
 from bench.scale import scale
 from bench.signing import signing
 from bench.single_fault import single_fault
+from bench.sla import sla
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -26,6 +27,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "scale": scale,
     "kddi": kddi,
     "signing": signing,
+    "sla": sla,
 }
 
 
