@@ -13,7 +13,9 @@ from bench.incident_storm import incident_storm
 from bench.kddi import kddi
 from bench.memory import bytes_per_entity
 from bench.scale import scale
+from bench.signing import signing
 from bench.single_fault import single_fault
+from bench.sla import sla
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -24,6 +26,8 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "kddi": kddi,
+    "signing": signing,
+    "sla": sla,
 }
 
 

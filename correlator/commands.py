@@ -142,6 +142,11 @@ def _activate_rules(domain: Domain, command: Command) -> None:
     _answer(domain, command, "note", "rules_activated", f"{rules.name} {rules.version}")
 
 
+def _activate_keys(domain: Domain, command: Command) -> None:
+    """Note it: the shell checks signatures before an input comes here, and has changed its keys."""
+    _answer(domain, command, "note", "keys_activated", "signatures are checked by these from now")
+
+
 def _no_object(domain: Domain, command: Command) -> None:
     _answer(domain, command, "refuse", "command_has_no_object", "nothing here waits for it")
 
@@ -154,6 +159,7 @@ _VERBS: dict[str, Callable[[Domain, Command], None]] = {
     "set_mode": _set_mode,
     **dict.fromkeys(_OF_PLANS, _about_plan),
     "activate_rules": _activate_rules,
+    "activate_keys": _activate_keys,
 }
 
 

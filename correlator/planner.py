@@ -375,7 +375,8 @@ def take_result(domain: Domain, result: Result) -> None:
     found = False
     for incident in [state.incidents[name] for name in sorted(state.incidents)]:
         for sent in list(incident.sent):
-            if sent.key == result.idempotency_key and sent.state not in FINAL:
+            is_of_it = sent.key == result.idempotency_key and result.verb in ("", sent.verb)
+            if is_of_it and sent.state not in FINAL:
                 found = True
                 _note_result(domain, incident, sent, result)
     if not found:

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from correlator.engine import Stamped
 from correlator.importers import entity_id
-from schemas.base import Utc, canonical, from_microseconds, to_microseconds
+from schemas.base import Utc, canonical, document_of, from_microseconds, to_microseconds
 from schemas.inputs import Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
 
@@ -55,6 +55,8 @@ _IMPORTED = TypeAdapter(ImportedEvent)
 _EVENT = TypeAdapter(Event)
 _TIME: TypeAdapter[datetime] = TypeAdapter(Utc)
 OnDeadLetter = Callable[[DeadLetter], None]
+Check = Callable[[Stamped, bytes], tuple[str, str] | None]
+"""Says of an input and its line why it is not believed: (code, reason); None where it is."""
 
 
 class RecordingError(Exception):
@@ -167,8 +169,9 @@ def read(
     recording: Recording,
     on_dead_letter: OnDeadLetter,
     on_progress: Callable[[int], None] | None = None,
+    check: Check | None = None,
 ) -> Iterator[Stamped]:
-    """Yield the inputs of a recording in its order."""
+    """Yield the inputs of a recording in its order, without those that the check refuses."""
     decode = _decode_imported if recording.imported else _decode_line
     for number, line in lines(recording.events, on_dead_letter, on_progress):
         try:
@@ -176,8 +179,13 @@ def read(
         except _Unreadable as bad:
             on_dead_letter(_letter(recording.events, number, bad.code, bad.reason, line))
             continue
-        if stamped is not None:
+        if stamped is None:
+            continue
+        refusal = check(stamped, line) if check else None
+        if refusal is None:
             yield stamped
+        else:
+            on_dead_letter(_letter(recording.events, number, *refusal, line))
 
 
 class _Unreadable(Exception):  # noqa: N818 - control flow inside this module
@@ -289,7 +297,6 @@ def line_of(stamped: Stamped) -> str:
             "offset": stamped.offset,
             "index": stamped.index,
             "log_at": from_microseconds(stamped.log_us),
-            # By way of text: a number beyond a double's range (1e999) becomes null there.
-            "input": json.loads(stamped.input.model_dump_json(by_alias=True, exclude_none=True)),
+            "input": document_of(stamped.input),
         }
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from correlator.engine import LOG_US_MAX, Engine, Stamped
-from correlator.recording import OnDeadLetter, Recording, case_of, has_cases, read
+from correlator.recording import Check, OnDeadLetter, Recording, case_of, has_cases, read
 from correlator.rules import RuleSet
 from correlator.state import EngineState
 from correlator.topology import Topology
@@ -66,9 +66,10 @@ def cases(
     recording: Recording,
     on_dead_letter: OnDeadLetter,
     on_progress: Callable[[int], None] | None = None,
+    check: Check | None = None,
 ) -> Iterator[tuple[str, Iterable[Stamped]]]:
     """Yield (case, its records): events that name a case are independent of all others."""
-    records = read(recording, on_dead_letter, on_progress)
+    records = read(recording, on_dead_letter, on_progress, check)
     if recording.imported:
         records = renumbered(records)
     if not has_cases(recording):

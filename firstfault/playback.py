@@ -13,12 +13,14 @@ from pathlib import Path
 from correlator.engine import Stamped
 from correlator.importers import load_topology
 from correlator.recorded import Said, said
-from correlator.recording import Recording, open_recording
+from correlator.recording import Check, Recording, open_recording
 from correlator.replay import cases, engine_for, fold
 from correlator.rules import RuleSet, load_pack
 from correlator.topology import ImportReport, Topology
 from firstfault.packs import find_pack
 from schemas.base import parse_duration, to_microseconds
+from schemas.inputs import SIGNED
+from schemas.keys import KeySet
 from schemas.outputs import DeadLetter
 
 YOUNG_OBJECTS = 10_000
@@ -91,7 +93,11 @@ class Playback:
     report: ImportReport
     start: Moment | None = None
     end: Moment | None = None
+    keys: tuple[KeySet, ...] = ()
+    """Key sets known, the first active from the beginning; with none, nothing is checked."""
     inputs: int = 0
+    unchecked: int = 0
+    """Inputs that count only with a signature, and were folded without a look at it."""
     dead_letters: int = 0
     letters: list[DeadLetter] = field(default_factory=list)
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -108,11 +114,21 @@ class Playback:
             told.on_dead_letter(letter)
 
         header = self.recording.header
-        for case, records in cases(self.recording, on_dead_letter, told.on_progress):
+        check = self._check()
+        for case, records in cases(self.recording, on_dead_letter, told.on_progress, check):
             domain = f"{header.domain}/{case}" if case else header.domain
             engine = engine_for(self.topology.copy(), self.rules, domain, header.ticks)
             for record, output in fold(engine, self._heard(case, records, told)):
                 yield said(case, record, output)
+
+    def _check(self) -> Check | None:
+        if not self.keys:
+            return None
+        # 60 ms that only those wait for who have keys.
+        from correlator.signing import Verifier  # noqa: PLC0415
+
+        header = self.recording.header
+        return Verifier.from_start(header.domain, header.log_generation, self.keys).refusal
 
     def _heard(self, case: str, records: Iterable[Stamped], told: Listeners) -> Iterator[Stamped]:
         first_us: int | None = None
@@ -123,6 +139,7 @@ class Playback:
             if self.end and record.log_us >= self.end.after(first_us):
                 continue
             self.inputs += 1
+            self.unchecked += not self.keys and isinstance(record.input, SIGNED)
             at_s = record.log_us / 1e6
             first_s, last_s = self.spans.get(case, (at_s, at_s))
             self.spans[case] = (min(first_s, at_s), max(last_s, at_s))

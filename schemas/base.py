@@ -69,6 +69,14 @@ def canonical(document: Any) -> str:  # noqa: ANN401 - any JSON value is meant
     )
 
 
+def document_of(message: BaseModel) -> dict[str, Any]:
+    """Return a message as the JSON object that is written and signed: nothing that is unset."""
+    # By way of text: a number beyond a double's range (1e999) becomes null there.
+    written = message.model_dump_json(by_alias=True, exclude_none=True)
+    document: dict[str, Any] = json.loads(written)
+    return document
+
+
 def digest(*parts: object) -> str:
     """Return 32 hexadecimal digits of SHA-256 over the parts: ids are hashes, never random."""
     return hashlib.sha256(canonical(parts).encode()).hexdigest()[:32]

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas import inputs, outputs
+from schemas.keys import KeySet
 from schemas.rules import Pack, Policy, RuleTest, Settings, Signature, SymptomRule
 from schemas.topics import TOPICS
 from schemas.topology import TopologyDocument, TopologySchema
@@ -27,6 +28,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
 }
 """What stands on topics and in recordings, by the name of its file."""
 DOCUMENTS: dict[str, type[BaseModel]] = {
+    "key-set": KeySet,
     "pack": Pack,
     "policy": Policy,
     "settings": Settings,

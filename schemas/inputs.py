@@ -92,6 +92,7 @@ class Verdict(Wire):
     resource: EntityId = Field(description="e.g. link:wan-7")
     state: Literal["failed", "working", "unknown"] = Field(description="of the resource")
     expires_at: Utc | None = Field(None, description="after it the verdict says nothing")
+    at: Utc | None = Field(None, description="the source's own clock; signed ones must count up")
     signature: str = Field("", description="Ed25519, checked by the shell")
 
 
@@ -108,6 +109,8 @@ class TopologyDelta(Wire):
     to: EntityId | None = Field(None, description="the dependency")
     relation: str = Field("depends_on", max_length=128, description="e.g. hosted_by")
     source: str | None = Field(None, description="provenance, e.g. collector:compute-3/libvirt")
+    at: Utc | None = Field(None, description="the source's own clock; signed ones must count up")
+    signature: str = Field("", description="Ed25519, checked by the shell")
 
 
 CommandName = Literal[
@@ -120,6 +123,7 @@ CommandName = Literal[
     "retry",
     "set_mode",
     "activate_rules",
+    "activate_keys",
 ]
 
 
@@ -128,7 +132,7 @@ class Command(Wire):
 
     type: Literal["command"] = "command"
     command: CommandName = Field(description="what to do")
-    target: str = Field(min_length=1, description="entity, plan, mode or rules:HASH")
+    target: str = Field(min_length=1, description="entity, plan, mode, rules:HASH or keys:HASH")
     until: Utc | None = Field(None, description="end of a maintenance session, log time")
     by: str = Field("", description="e.g. operator:op-7")
     reason: str = Field("", description="why, in the operator's words")
@@ -145,12 +149,16 @@ class Result(Wire):
     idempotency_key: str = Field(description="of the action")
     epoch_seen: int = Field(0, description="the epoch the actuator acted under")
     actuator: str = Field("", description="e.g. actuator:mgmt-1")
+    verb: str = Field("", description="of the action; a signed result must name it")
     state: Literal[
         "ACCEPTED", "REJECTED", "RUNNING", "CONFIRMED", "FAILED", "TIMED_OUT", "UNKNOWN"
     ] = Field(description="UNKNOWN is a third value: neither success nor failure")
     proof: dict[str, Any] = Field(default_factory=dict, description="method, observed_state, …")
     signature: str = Field("", description="Ed25519, checked by the shell")
 
+
+SIGNED = (OwnerClaim, Verdict, TopologyDelta, Command, Result)
+"""Inputs that count only with a signature; the others are protected by the broker's rights."""
 
 Input = Annotated[
     Event | Pulse | Level | Tick | OwnerClaim | Verdict | TopologyDelta | Command | Result,
@@ -190,6 +198,7 @@ class RecordingLine(Wire):
 
 __all__ = [
     "FRAME_INPUTS_MAX",
+    "SIGNED",
     "Command",
     "Event",
     "Fact",

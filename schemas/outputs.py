@@ -137,6 +137,7 @@ class Action(Wire):
     attempt: int = Field(0, ge=0, description="methods tried before this one")
     parameters: dict[str, str] = Field(default_factory=dict, description="e.g. away_from")
     expires_at: str = Field(description="log time after which it must not be run")
+    signature: str = Field("", description="KEYID:base64, Ed25519; put on by the shell")
 
 
 class DeadLetter(Wire):

@@ -67,6 +67,29 @@ class Knobs(Strict):
     gain_first: float = Field(0.0, description="the same for the first cause of some symptoms")
 
 
+class LevelBudget(Strict):
+    """What workloads of a service availability level are promised, from the first symptom on."""
+
+    detection: Duration = Field(
+        "1s", validate_default=True, description="until an incident is told (OPNFV HA: below 1 s)"
+    )
+    recovery: Duration = Field(description="until the recovery of the workload is confirmed")
+
+
+class ServiceLevels(Strict):
+    """The budgets of the levels; recovery: upper ends of the spans in ETSI GS NFV-REL 001."""
+
+    SAL1: LevelBudget = Field(
+        {"recovery": "6s"}, validate_default=True, description="recovery in 5-6 s"
+    )
+    SAL2: LevelBudget = Field(
+        {"recovery": "15s"}, validate_default=True, description="recovery in 10-15 s"
+    )
+    SAL3: LevelBudget = Field(
+        {"recovery": "25s"}, validate_default=True, description="recovery in 20-25 s"
+    )
+
+
 class Pack(Strict):
     """``pack.yaml``: what the folder is."""
 
@@ -80,6 +103,9 @@ class Pack(Strict):
     )
     vars: dict[str, str] = Field(default_factory=dict, description="text for ${name}")
     engine: Knobs = Field(default_factory=Knobs)
+    service_levels: ServiceLevels = Field(
+        default_factory=ServiceLevels, description="budgets that `firstfault sla` holds us to"
+    )
 
 
 class SignalRule(Strict):

@@ -29,9 +29,11 @@ from schemas.rules import (
     DOCUMENTS,
     Cell,
     Knobs,
+    LevelBudget,
     Pack,
     Policy,
     RuleTest,
+    ServiceLevels,
     Settings,
     SignalRule,
     Signature,
@@ -83,6 +85,7 @@ class _Sources:
     documents: dict[tuple[str, str], _Document] = field(default_factory=dict)
     tests: list[_Document] = field(default_factory=list)
     knobs: dict[str, Any] = field(default_factory=dict)
+    levels: dict[str, LevelBudget] = field(default_factory=dict)
     signals: dict[str, SignalRule] = field(default_factory=dict)
     schemas: list[TopologySchema] = field(default_factory=list)
     own: frozenset[tuple[str, str]] = frozenset()
@@ -137,6 +140,8 @@ def _read_pack(folder: Path, shown: str, sources: _Sources, depth: int) -> None:
     sources.tests.clear()  # the tests of a base pack are that pack's own
     sources.pack = pack
     sources.knobs.update({key: getattr(pack.engine, key) for key in pack.engine.model_fields_set})
+    levels = pack.service_levels
+    sources.levels.update({key: getattr(levels, key) for key in levels.model_fields_set})
     sources.signals.update(pack.signals)
     schema_file = (folder / pack.topology_schema).resolve() if pack.topology_schema else None
     if schema_file:
@@ -308,6 +313,7 @@ def _compile(sources: _Sources) -> RuleSet:
         signatures=signatures,
         policies=policies,
         settings=tuple(model for _, model in sources.of(Settings)),
+        levels=ServiceLevels().model_copy(update=sources.levels),
         schema=merge_schemas(sources.schemas),
         signals=sources.signals,
         tests=tuple(_located(d, d.model) for d in sources.tests if isinstance(d.model, RuleTest)),

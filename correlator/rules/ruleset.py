@@ -5,7 +5,7 @@ from typing import Any
 
 from correlator.rules.conditions import Bound, Structure
 from correlator.rules.paths import Path
-from schemas.rules import Knobs, Policy, RuleTest, Settings, SignalRule
+from schemas.rules import Knobs, Policy, RuleTest, ServiceLevels, Settings, SignalRule
 from schemas.topology import TopologySchema
 
 ANY_SIGNAL = "*"
@@ -131,6 +131,8 @@ class RuleSet:
     policies: tuple[Policy, ...]
     schema: TopologySchema
     settings: tuple[Settings, ...] = ()
+    levels: ServiceLevels = field(default_factory=ServiceLevels)
+    """What was promised decides nothing: it is no part of `hash`."""
     signals: dict[str, SignalRule] = field(default_factory=dict)
     tests: tuple[LocatedTest, ...] = ()
     locations: dict[str, Location] = field(default_factory=dict)

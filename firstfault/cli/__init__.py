@@ -11,11 +11,13 @@ from firstfault.cli import (
     diff,
     explain,
     graph,
+    keys,
     policy,
     replay,
     rules,
     schema,
     score,
+    sla,
     why_not,
 )
 from firstfault.cli.terminal import app
@@ -27,12 +29,14 @@ __all__ = [
     "diff",
     "explain",
     "graph",
+    "keys",
     "main",
     "policy",
     "replay",
     "rules",
     "schema",
     "score",
+    "sla",
     "why_not",
 ]
 

@@ -33,6 +33,7 @@ from firstfault.playback import (
     parse_moment,
     spare_collections,
 )
+from schemas.keys import KeySet
 
 PATIENCE_S = 1.0
 """A replay that takes longer shows how far it is."""
@@ -106,6 +107,14 @@ def _moment(name: str, text: str | None) -> Moment | None:
     except ValueError as error:
         msg = f"{name} {text}: use 2026-11-23T10:00:00Z, or +90s after the first input ({error})"
         raise BadInput(msg) from None
+
+
+def _key_sets(files: list[Path]) -> tuple[KeySet, ...]:
+    if not files:
+        return ()
+    from correlator.keyfile import read_keys
+
+    return tuple(map(read_keys, files))
 
 
 def printer(form: Format, *, quiet: bool) -> Callable[[Said], None]:
@@ -193,6 +202,14 @@ def replay(
         str | None, typer.Option(help="Name of the domain, in place of the recording's own.")
     ] = None,
     output: Output = Format.text,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Key set to check signatures by; after the first, those for activate_keys.",
+            metavar="FILE",
+            envvar="FIRSTFAULT_KEYS",
+        ),
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(help="Folder to write what was said to.", metavar="OUT")
     ] = None,
@@ -205,9 +222,12 @@ def replay(
     pace = _speed(speed)
     playback = open_playback(log, rules=rules, topology=topology, domain=domain)
     playback.start, playback.end = _moment("--from", start), _moment("--to", end)
+    playback.keys = _key_sets(keys or [])
     say_report(playback.report.lines())
     counts = play(playback, printer(output, quiet=quiet), record, pace)
     say_dead_letters(playback)
+    if playback.unchecked:
+        err.print(f"signatures not checked: --keys is missing ({playback.unchecked} inputs)")
     told = ", ".join(f"{counts[kind]} {kind}s" for kind in ("incident", "decision", "action"))
     err.print(
         plain(f"{playback.inputs} inputs: {told}" + (f"; kept in {record}" if record else ""))

@@ -16,6 +16,7 @@ from correlator.rules import RuleFaults
 from firstfault.cli.sentences import plain
 from firstfault.packs import NoSuchPack
 from schemas.base import canonical
+from schemas.keys import KeyFileError
 
 EXIT_DIFFERENT = 1
 EXIT_BAD_INPUT = 2
@@ -36,6 +37,7 @@ class BadInput(Exception):  # noqa: N818 - it says what it is
 
 INPUT_ERRORS = (
     BadInput,
+    KeyFileError,
     NoSuchPack,
     OSError,
     RecordedError,
