@@ -29,6 +29,8 @@ DRAINING = frozenset({"live_migrate", "quarantine"})
 """What a session's own host is emptied by."""
 COOPERATIVE = frozenset({"live_migrate"})
 """The source ends only when the destination runs (libvirt), so that no second witness is asked."""
+SETTLING = WORKLOAD_VERBS | {"fence", "cleanup_net"}
+"""Verbs after which a host that is to come back is left alone for a while."""
 POWER_METHODS = frozenset({"bmc_off", "pdu_off"})
 FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch")))
 """What fails together, from an entity; shared power and switches of a pair come by the rack."""
@@ -114,11 +116,11 @@ def budget_left(step: PlannedStep) -> int:
 
 def proof(step: PlannedStep) -> Reason | None:
     """A step waits until what it needs is CONFIRMED for the same generation (I1)."""
-    states = sorted({state for _, state in step.proofs})
-    if not step.body.needs or states == ["CONFIRMED"]:
+    needs, states = step.body.needs or "", sorted({state for _, state in step.proofs})
+    if not needs.endswith(".confirmed") or states == ["CONFIRMED"]:
         return None
     found = ", ".join(states) or "nothing to confirm"
-    return Reason("wait", "needs_proof", f"{step.verb} waits for {step.body.needs} ({found})")
+    return Reason("wait", "needs_proof", f"{step.verb} waits for {needs} ({found})")
 
 
 def only_suspected(step: PlannedStep) -> Reason | None:
@@ -277,8 +279,9 @@ def speaks_again(step: PlannedStep) -> Reason | None:
     if not gone:
         return None
     text = f"{step.verb} waits: {gone[0][0]} of {root} has cleared"
-    # That what is to be drained gets better contradicts nobody.
-    return Reason("wait", "contradictory_evidence", text, page=step.verb not in COOPERATIVE)
+    # That what is to be drained, or only restarted, gets better contradicts nobody.
+    mild = step.verb in COOPERATIVE or kind_of(root) == "vm"
+    return Reason("wait", "contradictory_evidence", text, page=not mild)
 
 
 def too_young(step: PlannedStep) -> Reason | None:
@@ -338,7 +341,7 @@ def not_rebooted(step: PlannedStep) -> Reason | None:
 def soaking(step: PlannedStep) -> Reason | None:
     """Let back only when all has been quiet for a while: its moves, its clean-up, its boot (d5)."""
     state, limits = step.plan.domain.state, step.plan.domain.rules.limits
-    ends = [one.ended_us for one in step.plan.incident.sent if one.verb not in TELLING]
+    ends = [one.ended_us for one in step.plan.incident.sent if one.verb in SETTLING]
     boots = [state.booted_us.get(target, 0) for target in step.targets]
     dumps = [dumping_until_us(step.plan.domain, target) or 0 for target in step.targets]
     due_us = max(max([*ends, *boots]) + round(limits.soak * 1e6), *dumps)

@@ -25,6 +25,7 @@ from correlator.domain import Domain
 from correlator.evidence import holds
 from correlator.guards import (
     AGAIN_US,
+    SETTLING,
     against_plan,
     against_step,
     against_target,
@@ -86,11 +87,12 @@ def plan(domain: Domain, incident: IncidentState) -> None:
     if reason is not None:
         _wait(laid, policy.name, reason)
         return
-    steps = _steps(laid)
-    for step in steps:
-        if not _has_its_turn(step):
+    earlier: list[PlannedStep] = []
+    for step in _steps(laid):
+        if not _has_its_turn(step, earlier):
             continue
-        ready = _ready(step, steps)
+        ready = _ready(step, earlier)
+        earlier.append(step)
         reason = _against(ready) if any(may_try(ready, one) for one in ready.targets) else None
         if reason is not None:
             _wait(laid, f"{policy.name} step {step.number}", reason)
@@ -126,23 +128,35 @@ def _targets(laid: Plan, target: str) -> tuple[str, ...]:
     return walk(topology, laid.root, parse_path(path)) if path else (laid.root,)
 
 
-def _has_its_turn(step: PlannedStep) -> bool:
-    """Claim that the facts a step asks for are known, and none that it excludes."""
-    domain, root = step.plan.domain, step.plan.root
-    wanted, excluded = step.body.when, step.body.unless or []
-    if any(holds(domain, root, fact) for fact in excluded):
+def _has_its_turn(step: PlannedStep, earlier: list[PlannedStep]) -> bool:
+    """Claim that a step comes now, for some target; of the earlier ones those that did are given.
+
+    The facts it asks for are known, and none that it excludes; what was to fail has failed, and
+    what is to be confirmed has had its turn.
+    """
+    domain, root, body = step.plan.domain, step.plan.root, step.body
+    if any(holds(domain, root, fact) for fact in body.unless or []):
         return False
-    return wanted is None or any(holds(domain, root, fact) for fact in wanted)
+    if body.when is not None and not any(holds(domain, root, fact) for fact in body.when):
+        return False
+    needed, _, outcome = (body.needs or "").partition(".")
+    before = [one for one in earlier if one.verb == needed]
+    if outcome == "failed":
+        return any(_is_left(step, before, target) for target in step.targets)
+    return bool(before) or not _is_written_before(step, needed)
 
 
-def _ready(step: PlannedStep, steps: list[PlannedStep]) -> PlannedStep:
+def _is_written_before(step: PlannedStep, verb: str) -> bool:
+    return any(verb in entry for entry in step.plan.policy.do[: step.number - 1])
+
+
+def _ready(step: PlannedStep, earlier: list[PlannedStep]) -> PlannedStep:
     """Return a step with the targets it may be taken to now, and with what it needs."""
-    earlier = [one for one in steps if one.number < step.number]
     needed, _, outcome = (step.body.needs or "").partition(".")
     before = [one for one in earlier if one.verb == needed]
     if outcome == "failed":
-        targets = tuple(one for one in step.targets if _is_left(step, before, one))
-        return replace(step, targets=_allowed(replace(step, targets=targets)))
+        left = tuple(target for target in step.targets if _is_left(step, before, target))
+        return replace(step, targets=_allowed(replace(step, targets=left)))
     proofs = tuple(best_proof(one, target) for one in before for target in one.targets)
     unsettled = tuple(_unsettled(earlier)) if step.verb == "unfence" else ()
     return replace(step, proofs=proofs, targets=_allowed(step), unsettled=unsettled)
@@ -381,7 +395,7 @@ def busy_until_us(domain: Domain, incident: IncidentState) -> int:
     out = [target for target in fenced if target in state.fenced]
     if policy is None or not out or not any("unfence" in entry for entry in policy.do):
         return 0
-    done = [one for one in incident.sent if one.verb not in TELLING]
+    done = [one for one in incident.sent if one.verb in SETTLING or one.verb == "unfence"]
     ends = [one.ended_us or one.due_us for one in done]
     last_us = max(*ends, *(state.booted_us.get(target, 0) for target in out))
     return last_us + round(domain.rules.limits.soak * 1e6) + domain.knob_us["settle"]

@@ -85,8 +85,9 @@ class Played:
         return set(last.values())
 
     def effects(self) -> set[tuple[str, str]]:
-        """Return (verb, target) of everything that was to be done."""
-        return {(a.verb, a.target) for _, a in self.actions() if a.verb != "revoke"}
+        """Return (verb, target) of everything that was to be done, and not of what takes back."""
+        back = ("revoke", "unquarantine")
+        return {(a.verb, a.target) for _, a in self.actions() if a.verb not in back}
 
 
 class RestartedEngine(Engine):
