@@ -81,10 +81,14 @@ def on_timeout(step: PlannedStep, target: str) -> OnTimeout:
 
 
 def best_proof(step: PlannedStep, target: str) -> tuple[str, str]:
-    """Return (key, state) of the attempt of this generation that is CONFIRMED, else of the last."""
+    """Return (key, state) of the attempt that is CONFIRMED, else of the last.
+
+    A fence proves something of one life of its target (I1); what else was done stays done.
+    """
     done = attempts(step.plan.incident, step.verb, target)
     keys = [key_of(step, step.verb, target, number) for number in range(len(done))]
-    now = [sent for sent, key in zip(done, keys, strict=True) if sent.key == key]
+    pairs = zip(done, keys, strict=True)
+    now = [sent for sent, key in pairs if sent.key == key or step.verb != "fence"]
     confirmed = [sent for sent in now if sent.state == "CONFIRMED"]
     if now:
         best = (confirmed or now)[-1]

@@ -241,7 +241,8 @@ def _open(domain: Domain, present: Look, verdict: Verdict) -> None:
     )
     state.incidents[incident.incident_id] = incident
     domain.standing.name(incident.incident_id, None, entity)
-    state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
+    if entity not in state.sessions:  # What is worked on has not failed.
+        state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
     for key in sorted(verdict.candidate.explains):
         domain.own(key, incident.incident_id)
     _revise(domain, present, incident, verdict)

@@ -334,6 +334,7 @@ def _note_result(domain: Domain, incident: IncidentState, sent: Sent, result: Re
     say(domain, incident, f"{sent.key} {result.state}", reason)
     if sent.state == "CONFIRMED":
         _note_effect(domain, sent)
+        domain.check_end(incident.incident_id, domain.state.live_us)
     if incident.incident_id in domain.state.incidents:
         plan(domain, incident)
     else:
