@@ -298,7 +298,13 @@ class Seen(Strict):
     )
 
 
-Facts = Annotated[list[Seen], BeforeValidator(_as_list), Field(min_length=1)]
+_SEEN = Seen.model_json_schema()
+Facts = Annotated[
+    list[Seen],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_SEEN, {"type": "array", "minItems": 1, "items": _SEEN}]}),
+]
 """One fact or a list of them, of which one is enough."""
 
 _OUTCOME = rf"^({'|'.join(get_args(Verb))})\.(confirmed|failed)$"

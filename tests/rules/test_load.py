@@ -106,11 +106,11 @@ def test_what_is_wrong_with_a_step_has_its_place(
 def test_limits_have_defaults_a_pack_may_change_and_one_above_it_again(
     write_pack: WritePack,
 ) -> None:
-    plain = load_pack(write_pack())
+    base = write_pack()
+    plain = load_pack(base)
     assert (plain.limits, plain.limits.soak) == (Limits(), 120.0)
-    base = write_pack(
-        pack=f"{PACK}limits: {{soak: 10m, fences_per_host: {{actions: 1, per: 1h}}}}\n"
-    )
+    text = f"{PACK}limits: {{soak: 10m, fences_per_host: {{actions: 1, per: 1h}}}}\n"
+    (base / "pack.yaml").write_text(text, encoding="utf-8")
     above = base.parent / "above"
     above.mkdir()
     text = "name: above\nversion: 1.0.0\nextends: [../small]\nlimits: {soak: 5m}\n"
