@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from correlator.engine import Engine, Stamped
-from correlator.guards import TELLING
 from correlator.importers import TopologyError, from_neutral, load_topology
 from correlator.planner import FENCE_PROOFS
+from correlator.plans import TELLING
 from correlator.replay import fold
 from correlator.rules import RuleSet, load_pack
 from correlator.rules.ruleset import LocatedTest, Location
@@ -88,9 +88,10 @@ class Played:
     def effects(self) -> set[tuple[str, str]]:
         """Return (verb, target) of everything that was to be done.
 
-        Telling is left out: who hears of what first may depend on what came first.
+        Telling is left out: who hears of what first may depend on what came first; so is
+        what only takes back.
         """
-        verbs_left_out = {*TELLING, "revoke"}
+        verbs_left_out = {*TELLING, "revoke", "unquarantine"}
         return {(a.verb, a.target) for _, a in self.actions() if a.verb not in verbs_left_out}
 
 
