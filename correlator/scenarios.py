@@ -20,8 +20,9 @@ from correlator.timeline import START_US, parse_timeline
 from correlator.topology import Topology, build, short_form
 from schemas.base import MICROSECONDS_PER_SECOND, is_entity, kind_of, parse_duration
 from schemas.corpus import Answer, Scenario
-from schemas.inputs import Command, CommandName, Fact, Input, Level, Pulse
+from schemas.inputs import Command, CommandName, Fact, Input, Level, OwnerClaim, Pulse
 from schemas.inputs import TopologyDelta as Delta
+from schemas.outputs import Verb
 
 _REPEATED = re.compile(r"^(?P<first>[0-9.]+[a-z]+)\.\.(?P<last>[0-9.]+[a-z]+)/(?P<every>.+)$")
 DOMAIN = "domain:corpus"
@@ -47,6 +48,8 @@ class Entry:
     """Of a ``gap``: how long the log stands still."""
     restart: bool = False
     """The engine is stopped, and a successor goes on from its snapshot."""
+    late: str = ""
+    """Verb of an action on `entities` that a former owner publishes only now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,8 @@ def _entry(number: int, at_us: int, words: list[str]) -> Entry:
         return replace(made, gap_us=_us(words[1] if len(words) > 1 else ""))
     if verb == "level":
         return replace(made, inputs=(_level(words),))
+    if verb == "claim":
+        return replace(made, inputs=(OwnerClaim(owner=" ".join(words[1:])),))
     return _of_entities(made, verb, words) or _events(number, at_us, words)
 
 
@@ -212,7 +217,16 @@ def _of_entities(made: Entry, verb: str, words: list[str]) -> Entry | None:
     if verb in _EDGE_OPS:
         edit = _edge(words)
         return replace(made, inputs=(edit,), entities=(str(edit.from_), str(edit.to)))
+    if verb == "late":
+        return _late(made, words)
     return None
+
+
+def _late(made: Entry, words: list[str]) -> Entry:
+    if len(words) != 3 or words[1] not in get_args(Verb):  # noqa: PLR2004 - late VERB TARGET
+        msg = "write TIME late VERB TARGET: what a former owner had decided comes only now"
+        raise ValueError(msg)
+    return replace(made, late=words[1], entities=(words[2],))
 
 
 def _given(words: list[str]) -> tuple[list[str], dict[str, str]]:

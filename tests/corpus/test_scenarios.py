@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from correlator import guards
 from correlator.corpus import Played, play
 from correlator.rules import RuleSet, load_pack
 from correlator.scenarios import Loaded, load_corpus
@@ -56,39 +55,6 @@ def test_a_scenario_holds_under_noise(corpus: dict[str, Loaded], nfvi: RuleSet, 
     for seed in range(1, min(SEEDS, loaded.scenario.noise.seeds) + 1):
         played = play(loaded, nfvi, seed)
         assert not played.failed, scenario_text(played)
-
-
-@pytest.mark.parametrize(
-    ("off", "name"),
-    [
-        pytest.param("DESTRUCTIVE_GUARDS.held", "C01-held-by-operator", id="held"),
-        pytest.param("DESTRUCTIVE_GUARDS.stream_gap", "X02-gap-during-host-loss", id="stream_gap"),
-        pytest.param("DESTRUCTIVE_GUARDS.one_witness", "X01-one-liar", id="one_witness"),
-        pytest.param("DESTRUCTIVE_GUARDS.speaks_again", "X22-bmc-lies", id="speaks_again"),
-        pytest.param(
-            "DESTRUCTIVE_GUARDS.failure_group", "C04b-two-hosts-of-a-rack", id="failure_group"
-        ),
-        pytest.param("DESTRUCTIVE_GUARDS.too_young", "C04b-two-hosts-of-a-rack", id="too_young"),
-        pytest.param("DESTRUCTIVE_GUARDS.fleet_share", "X12-slow-cascade", id="fleet_share"),
-        pytest.param("TARGET_GUARDS.maintenance", "C18-session-begins-late", id="maintenance"),
-        pytest.param("STEP_GUARDS.proof", "C01-host-power-loss", id="proof"),
-        pytest.param("TARGET_GUARDS.opted_out", "X16-what-vms-want", id="opted_out"),
-        pytest.param("TARGET_GUARDS.stopped_by_user", "X16-what-vms-want", id="stopped_by_user"),
-    ],
-)
-def test_a_guard_that_is_off_is_found_out(
-    corpus: dict[str, Loaded],
-    nfvi: RuleSet,
-    monkeypatch: pytest.MonkeyPatch,
-    off: str,
-    name: str,
-) -> None:
-    table, _, guard = off.partition(".")
-    asked = getattr(guards, table)
-    left = tuple(one for one in asked if one.__name__ != guard)
-    assert len(left) == len(asked) - 1
-    monkeypatch.setattr(guards, table, left)
-    assert play(corpus[name], nfvi).failed
 
 
 def test_what_is_doubled_and_reordered_is_decided_alike(
