@@ -1,7 +1,8 @@
 """What a scenario claims, held against the story of what happened. Pure.
 
 Keeps: I1 (no evacuation before its host, in its present life, is proven fenced) and I6 (no
-incident sends an action twice under one epoch) are asked of every story, whatever it claims. Called by ``correlator/corpus.py``.
+incident sends an action twice under one epoch) are asked of every story, whatever it claims.
+Called by ``correlator/corpus.py``.
 """
 
 from collections.abc import Iterator
@@ -254,9 +255,11 @@ def _hosts(vm: str, story: Story, topology: Topology) -> list[str]:
     hosts = [one for one in topology.dependencies(vm) if kind_of(one) == "host"]
     for told in story:
         for given in told.what.inputs if isinstance(told.what, Entry) else ():
-            is_placed = isinstance(given, TopologyDelta) and given.relation == "hosted_by"
-            if is_placed and given.from_ == vm and given.op != "remove_edge":
-                hosts = [str(given.to)]
+            if isinstance(given, TopologyDelta) and (given.from_, given.relation) == (
+                vm,
+                "hosted_by",
+            ):
+                hosts = [] if given.op == "remove_edge" else [str(given.to)]
     return hosts
 
 

@@ -203,11 +203,11 @@ class _Run:
 
     def publish_late(self, entry: Entry) -> None:
         """Let the actuators read what a former owner had decided and had not published."""
-        for told in self.story[:]:
-            action = told.what
-            if isinstance(action, Action) and action.epoch < self.epoch:
-                if action.verb == entry.late and action.target in entry.entities:
-                    self.act(action)
+        sent = [told.what for told in self.story if isinstance(told.what, Action)]
+        for action in sent:
+            is_meant = action.verb == entry.late and action.target in entry.entities
+            if is_meant and action.epoch < self.epoch:
+                self.act(action)
 
     def stand_still(self, until_us: int) -> None:
         """Nothing is read, no tick either, before a time; what came in between comes at once."""

@@ -6,10 +6,11 @@ The lines of `inject` become what arrives in a log; nothing is played here. Call
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,13 +69,16 @@ def load_corpus(folder: Path, rules: RuleSet) -> list[Loaded]:
         RuleFaults: with everything wrong in any of its files.
     """
     faults: list[Fault] = []
-    loaded = [_load(file, rules, faults) for file in sorted(folder.glob("*.yaml"))]
+    read = cache(lambda file: load_topology(file, rules.schema)[0])  # Many share one.
+    loaded = [_load(file, read, rules, faults) for file in sorted(folder.glob("*.yaml"))]
     if faults:
         raise RuleFaults(faults)
     return [one for one in loaded if one is not None]
 
 
-def _load(file: Path, rules: RuleSet, faults: list[Fault]) -> Loaded | None:
+def _load(
+    file: Path, read: Callable[[Path], Topology], rules: RuleSet, faults: list[Fault]
+) -> Loaded | None:
     shown = f"{file.parent.name}/{file.name}"
     before = len(faults)
     nodes = read_documents(file, faults, shown)
@@ -86,7 +90,11 @@ def _load(file: Path, rules: RuleSet, faults: list[Fault]) -> Loaded | None:
     if scenario is None:
         return None
     try:
-        topology = _topology(scenario, file.parent, rules)
+        written = scenario.topology
+        if isinstance(written, str):
+            topology = read(file.parent / written)
+        else:
+            topology = _topology(written, rules)
     except (OSError, TopologyError, ValueError) as error:
         where = position(nodes[0], ("topology",))
         faults.append(Fault(shown, *where, "topology", str(error)))
@@ -108,10 +116,7 @@ def _adds(entry: Entry) -> bool:
     return any(isinstance(given, Delta) for given in entry.inputs)
 
 
-def _topology(scenario: Scenario, folder: Path, rules: RuleSet) -> Topology:
-    written = scenario.topology
-    if isinstance(written, str):
-        return load_topology(folder / written, rules.schema)[0]
+def _topology(written: dict[str, Any], rules: RuleSet) -> Topology:
     if not {"nodes", "edges"} & written.keys():
         return build([], short_form(written), rules.schema)[0]
     faults: list[str] = []

@@ -16,6 +16,7 @@ from correlator import engine, guards, planner
 from correlator.corpus import Played, play
 from correlator.domain import Domain
 from correlator.rules import RuleSet, load_pack
+from correlator.rules.settings import effective
 from correlator.scenarios import Loaded, load_corpus
 from correlator.state import EngineState
 from firstfault.packs import find_pack
@@ -103,7 +104,6 @@ def _prevented(patch: pytest.MonkeyPatch) -> None:
 
 def _priority(patch: pytest.MonkeyPatch) -> None:
     """All workloads have their turn together."""
-    effective = planner.effective
     patch.setattr(planner, "effective", lambda settings, target: effective((), target))
 
 
