@@ -23,7 +23,8 @@ from firstfault.packs import find_pack
 from schemas.inputs import Result
 
 FOLDER = Path(__file__).parent
-TABLES = ("PLAN_GUARDS", "STEP_GUARDS", "DESTRUCTIVE_GUARDS", "TARGET_GUARDS")
+TABLES = sorted(name for name in vars(guards) if name.endswith("_GUARDS"))
+"""Tuples of guards, each asked about something else; one guard may be in some of them."""
 Switch = Callable[[pytest.MonkeyPatch], None]
 """Leaves something out of the engine while the patch lasts."""
 
@@ -62,14 +63,15 @@ FOUND_BY = {
 
 def switches() -> dict[str, Switch]:
     """Return everything that can be switched off, by its name."""
-    asked = ((table, one.__name__) for table in TABLES for one in getattr(guards, table))
-    return {name: _without(table, name) for table, name in asked} | DUTIES
+    names = sorted({one.__name__ for table in TABLES for one in getattr(guards, table)})
+    return {name: _without(name) for name in names} | DUTIES
 
 
-def _without(table: str, name: str) -> Switch:
+def _without(name: str) -> Switch:
     def switch(patch: pytest.MonkeyPatch) -> None:
-        left = tuple(one for one in getattr(guards, table) if one.__name__ != name)
-        patch.setattr(guards, table, left)
+        for table in TABLES:
+            left = tuple(one for one in getattr(guards, table) if one.__name__ != name)
+            patch.setattr(guards, table, left)
 
     return switch
 
