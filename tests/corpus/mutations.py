@@ -32,7 +32,7 @@ Switch = Callable[[pytest.MonkeyPatch], None]
 
 FOUND_BY = {
     # guards
-    "confidence": "C10-one-kind-of-silence",
+    "confidence": "C12c-pool-named-directly",
     "rejected": "C01-rejected",
     "structure": "X09-last-member-flaps",
     "proof": "C01-host-power-loss",
@@ -52,6 +52,7 @@ FOUND_BY = {
     "opted_out": "X16-what-vms-want",
     "stopped_by_user": "X16-what-vms-want",
     "maintenance": "C18-storage-lost-in-maintenance",
+    "unsure": "C10-one-kind-of-silence",
     # duties
     "revoke": "C10-its-host-dies-too",
     "send_again": "X04-old-owner-publishes-late",
