@@ -58,6 +58,12 @@ cover: $(DEV) ## Unit tests and doctests with branch coverage
 bench: $(DEV) ## Measure speed
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: corpus
+corpus: SEEDS ?= 50
+corpus: $(DEV) ## Play every scenario of the corpus under SEEDS=50 kinds of noise
+	@FIRSTFAULT_CORPUS_SEEDS=$(SEEDS) $(BIN)/python -m pytest --numprocesses $(JOBS) tests/corpus \
+		$(ARGS)
+
 .PHONY: sim
 sim: N ?= 300
 sim: SEED ?= 1

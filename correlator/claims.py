@@ -1,7 +1,8 @@
 """What a scenario claims, held against the story of what happened. Pure.
 
-Keeps: I1 (no evacuation before its host is proven fenced) and I6 (no incident sends an action
-twice) are asked of every story, whatever its scenario claims. Called by ``correlator/corpus.py``.
+Keeps: I1 (no evacuation before its host, in its present life, is proven fenced) and I6 (no
+incident sends an action twice under one epoch) are asked of every story, whatever it claims.
+Called by ``correlator/corpus.py``.
 """
 
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from correlator.scenarios import Entry, matches
 from correlator.topology import Topology
 from schemas.base import kind_of
 from schemas.corpus import Claim, Scenario
-from schemas.inputs import Result
+from schemas.inputs import Pulse, Result, TopologyDelta
 from schemas.outputs import Action, Decision, Incident, Output
 
 SETTLED = frozenset({"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "UNKNOWN"})
 """Results after which nothing more comes of an action."""
+PROOFS = frozenset({"OFF", "BLOCKED", "DOWN", "ELAPSED", "DUMPING"})
+"""What an actuator has observed of a host that no longer writes (action contract)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Verdict:
 
 
 Story = tuple[Told, ...]
+AS_BEFORE = "as before"
+"""Note of a result that an actuator has given before, for the same key."""
 
 
 def verdicts(
@@ -125,6 +130,9 @@ def _missed(claim: Claim, story: Story, slack_us: int) -> str:
         return f"there was {late or _instead(claim, story)}"
     if claim.times not in (None, len(meant)):
         return f"it came {len(meant)} times"
+    effects = {t.what.idempotency_key for _, t in meant if isinstance(t.what, Action)}
+    if claim.effects not in (None, len(effects)):
+        return f"it was {len(effects)} effects"
     for moment, wanted in ((claim.after, True), (claim.before, False)):
         wrong = [t for n, t in found if moment and has_come(moment, story[:n]) != wanted]
         if wrong:
@@ -223,13 +231,13 @@ def _miscounted(scenario: Scenario, story: Story) -> str:
 
 def _always(story: Story, topology: Topology) -> Iterator[Verdict]:
     """What must hold of every scenario: I1 and I6."""
-    keys: set[tuple[str, str]] = set()
+    keys: set[tuple[str, str, int]] = set()
     unfenced = twice = ""
     for number, told in enumerate(story):
         action = told.what
-        if not isinstance(action, Action) or action.mode != "enforce":
+        if not isinstance(action, Action) or action.mode == "dry_run":
             continue
-        key = (action.incident_id, action.idempotency_key)
+        key = (action.incident_id, action.idempotency_key, action.epoch)
         twice = twice or (_shown(told) if key in keys else "")
         keys.add(key)
         if action.verb == "evacuate_vm" and not _is_fenced(action.target, story[:number], topology):
@@ -239,8 +247,43 @@ def _always(story: Story, topology: Topology) -> Iterator[Verdict]:
 
 
 def _is_fenced(vm: str, story: Story, topology: Topology) -> bool:
+    return any(_proven(host, story) for host in _hosts(vm, story, topology))
+
+
+def _hosts(vm: str, story: Story, topology: Topology) -> list[str]:
+    """Return where a VM is, as a story has told last."""
     hosts = [one for one in topology.dependencies(vm) if kind_of(one) == "host"]
-    return any(has_come(f"fence.CONFIRMED {host}", story) for host in hosts)
+    for told in story:
+        for given in told.what.inputs if isinstance(told.what, Entry) else ():
+            if isinstance(given, TopologyDelta) and (given.from_, given.relation) == (
+                vm,
+                "hosted_by",
+            ):
+                hosts = [] if given.op == "remove_edge" else [str(given.to)]
+    return hosts
+
+
+def _proven(host: str, story: Story) -> bool:
+    """Claim that a host was seen not to write, and that no boot of it was seen since."""
+    boot, proven = "", False
+    for told in story:
+        given = told.what.inputs if isinstance(told.what, Entry) else ()
+        for pulse in given:
+            if isinstance(pulse, Pulse) and pulse.host == host and pulse.boot_id:
+                proven = proven and boot in ("", pulse.boot_id)
+                boot = pulse.boot_id
+        proven = proven or _proves(host, told)
+    return proven
+
+
+def _proves(host: str, told: Told) -> bool:
+    """Claim that this is the proof of a fence; of a stored one, it was proven before."""
+    result, action = told.what, told.sent
+    if not isinstance(result, Result) or action is None or told.note == AS_BEFORE:
+        return False
+    is_meant = (action.verb, action.target) == ("fence", host)
+    is_seen = result.proof.get("observed_state") in PROOFS
+    return is_meant and is_seen and result.state == "CONFIRMED"
 
 
 def method_of(action: Action) -> str | None:

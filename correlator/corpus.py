@@ -14,7 +14,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-from correlator.claims import Told, Verdict, method_of, verdicts
+from correlator.claims import AS_BEFORE, Told, Verdict, method_of, verdicts
 from correlator.engine import Engine, Stamped
 from correlator.planner import FENCE_PROOFS
 from correlator.rules import RuleSet
@@ -22,14 +22,16 @@ from correlator.scenarios import DOMAIN, Entry, Loaded, matches
 from correlator.state import EngineState, restore
 from correlator.timeline import START_US
 from schemas.base import from_microseconds
-from schemas.corpus import Answer, Scenario
-from schemas.inputs import Input, Result, Tick
+from schemas.corpus import Answer, ResultState, Scenario
+from schemas.inputs import Command, Input, OwnerClaim, Result, Tick
 from schemas.outputs import Action
 
 TICK_US = 1_000_000
 """A live log has at least one tick a second."""
 AFTER_LAST_US = 30_000_000
 """A scenario that does not say so ends this long after its last line."""
+ABOUT_PLANS = ("approve", "reject", "retry")
+"""Commands that name an incident: a line names its cause instead, the id is a hash."""
 STEPS_MAX = 200_000
 """Inputs of one scenario; more means that a deadline does not move."""
 
@@ -135,6 +137,10 @@ class _Run:
     """index of an entry of `actuators` → how often it was taken"""
     done: dict[str, tuple[int, Result]] = field(default_factory=dict)
     """idempotency key → when it is answered, and how"""
+    epoch: int = 0
+    """The newest that the actuators have read: a former owner's word is refused (I7)."""
+    superseded: dict[int, int | None] = field(default_factory=dict)
+    """line of a claim → the epoch it supersedes, however often it is told"""
     now_us: int = 0
     tick_us: int = 0
     """When the next tick of the second is due."""
@@ -180,7 +186,28 @@ class _Run:
         if entry.gap_us:
             self.stand_still(self.now_us + entry.gap_us)
         for given in entry.inputs:
-            self.step(given)
+            self.step(self.told_now(entry, given))
+        if entry.late:
+            self.publish_late(entry)
+
+    def told_now(self, entry: Entry, given: Input) -> Input:
+        """Return an input with what only the state tells: the present epoch, an incident's id."""
+        state = self.engine.state
+        if isinstance(given, OwnerClaim):
+            epoch = self.superseded.setdefault(entry.number, state.epoch)
+            return given.model_copy(update={"supersedes": epoch})
+        if isinstance(given, Command) and given.command in ABOUT_PLANS:
+            named = [i.incident_id for i in state.incidents.values() if i.fault[1] == given.target]
+            return given.model_copy(update={"target": min(named, default=given.target)})
+        return given
+
+    def publish_late(self, entry: Entry) -> None:
+        """Let the actuators read what a former owner had decided and had not published."""
+        sent = [told.what for told in self.story if isinstance(told.what, Action)]
+        for action in sent:
+            is_meant = action.verb == entry.late and action.target in entry.entities
+            if is_meant and action.epoch < self.epoch:
+                self.act(action)
 
     def stand_still(self, until_us: int) -> None:
         """Nothing is read, no tick either, before a time; what came in between comes at once."""
@@ -190,37 +217,47 @@ class _Run:
 
     def step(self, given: Input) -> None:
         self.steps += 1
-        for output in self.engine.step(Stamped(self.steps, 0, START_US + self.now_us, given)):
+        outputs = self.engine.step(Stamped(self.steps, 0, START_US + self.now_us, given))
+        self.epoch = self.engine.state.epoch or 0
+        for output in outputs:
             self.story.append(Told(self.now_us, output))
             if isinstance(output, Action):
                 self.act(output)
 
     def act(self, action: Action) -> None:
-        """Let the scripted actuators answer an action; one in another mode they leave alone.
+        """Let the scripted actuators answer an action; a dry run they leave alone.
 
         A key that was answered before is answered alike: two incidents may want one effect.
         """
+        if action.epoch < self.epoch:
+            refused = self.result(action, "REJECTED", {"reason": "stale_epoch"})
+            self.send(self.now_us, refused, "", action)
+            return
         done = self.done.get(action.idempotency_key)
         if done is not None:
             same = done[1].model_copy(update={"action_id": action.action_id})
-            self.send(max(self.now_us, done[0]), same, "as before", action)
+            self.send(max(self.now_us, done[0]), same, AS_BEFORE, action)
             return
-        answer = self.answer_to(action) if action.mode == "enforce" else None
+        answer = None if action.mode == "dry_run" else self.answer_to(action)
         if answer is None or answer.reply == "silent":
             return
         at_us = self.now_us + round(answer.after * 1e6)
-        result = Result(
-            action_id=action.action_id,
-            idempotency_key=action.idempotency_key,
-            epoch_seen=action.epoch,
-            actuator="actuator:corpus",
-            state=answer.reply,
-            proof=_proof(answer, action, from_microseconds(START_US + at_us)),
-        )
+        proof = _proof(answer, action, from_microseconds(START_US + at_us))
+        result = self.result(action, answer.reply, proof)
         self.done[action.idempotency_key] = at_us, result
         self.send(at_us, result, "", action)
         if self.chance.random() < self.dup:
             self.send(at_us + self.chance.randint(1, TICK_US), result, "again", action)
+
+    def result(self, action: Action, state: ResultState, proof: dict[str, Any]) -> Result:
+        return Result(
+            action_id=action.action_id,
+            idempotency_key=action.idempotency_key,
+            epoch_seen=self.epoch,
+            actuator="actuator:corpus",
+            state=state,
+            proof=proof,
+        )
 
     def answer_to(self, action: Action) -> Answer | None:
         if action.verb == "revoke":
@@ -248,10 +285,21 @@ def _proof(answer: Answer, action: Action, observed_at: str) -> dict[str, Any]:
     return proof | answer.proof
 
 
+def _site_rules(rules: RuleSet, scenario: Scenario) -> RuleSet:
+    """Return the rules with what the site of a scenario says itself."""
+    knobs = {} if scenario.engine is None else scenario.engine.model_dump(exclude_unset=True)
+    return replace(
+        rules,
+        settings=(*rules.settings, *scenario.settings),
+        policies=(*scenario.policies, *rules.policies),
+        knobs=rules.knobs.model_copy(update=knobs),
+    )
+
+
 def play(loaded: Loaded, rules: RuleSet, seed: int = 0) -> Played:
     """Return what happens in a scenario under a seed, 0 being without noise, and the verdicts."""
     scenario = loaded.scenario
-    rules = replace(rules, settings=(*rules.settings, *scenario.settings))
+    rules = _site_rules(rules, scenario)
     arrivals = sorted(
         (
             (at_us, order, entry, note, None)

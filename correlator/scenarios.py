@@ -6,10 +6,11 @@ The lines of `inject` become what arrives in a log; nothing is played here. Call
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,8 +21,9 @@ from correlator.timeline import START_US, parse_timeline
 from correlator.topology import Topology, build, short_form
 from schemas.base import MICROSECONDS_PER_SECOND, is_entity, kind_of, parse_duration
 from schemas.corpus import Answer, Scenario
-from schemas.inputs import Command, CommandName, Fact, Input, Level, Pulse
+from schemas.inputs import Command, CommandName, Fact, Input, Level, OwnerClaim, Pulse
 from schemas.inputs import TopologyDelta as Delta
+from schemas.outputs import Verb
 
 _REPEATED = re.compile(r"^(?P<first>[0-9.]+[a-z]+)\.\.(?P<last>[0-9.]+[a-z]+)/(?P<every>.+)$")
 DOMAIN = "domain:corpus"
@@ -47,6 +49,8 @@ class Entry:
     """Of a ``gap``: how long the log stands still."""
     restart: bool = False
     """The engine is stopped, and a successor goes on from its snapshot."""
+    late: str = ""
+    """Verb of an action on `entities` that a former owner publishes only now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,16 @@ def load_corpus(folder: Path, rules: RuleSet) -> list[Loaded]:
         RuleFaults: with everything wrong in any of its files.
     """
     faults: list[Fault] = []
-    loaded = [_load(file, rules, faults) for file in sorted(folder.glob("*.yaml"))]
+    read = cache(lambda file: load_topology(file, rules.schema)[0])  # Many share one.
+    loaded = [_load(file, read, rules, faults) for file in sorted(folder.glob("*.yaml"))]
     if faults:
         raise RuleFaults(faults)
     return [one for one in loaded if one is not None]
 
 
-def _load(file: Path, rules: RuleSet, faults: list[Fault]) -> Loaded | None:
+def _load(
+    file: Path, read: Callable[[Path], Topology], rules: RuleSet, faults: list[Fault]
+) -> Loaded | None:
     shown = f"{file.parent.name}/{file.name}"
     before = len(faults)
     nodes = read_documents(file, faults, shown)
@@ -83,7 +90,11 @@ def _load(file: Path, rules: RuleSet, faults: list[Fault]) -> Loaded | None:
     if scenario is None:
         return None
     try:
-        topology = _topology(scenario, file.parent, rules)
+        written = scenario.topology
+        if isinstance(written, str):
+            topology = read(file.parent / written)
+        else:
+            topology = _topology(written, rules)
     except (OSError, TopologyError, ValueError) as error:
         where = position(nodes[0], ("topology",))
         faults.append(Fault(shown, *where, "topology", str(error)))
@@ -105,10 +116,7 @@ def _adds(entry: Entry) -> bool:
     return any(isinstance(given, Delta) for given in entry.inputs)
 
 
-def _topology(scenario: Scenario, folder: Path, rules: RuleSet) -> Topology:
-    written = scenario.topology
-    if isinstance(written, str):
-        return load_topology(folder / written, rules.schema)[0]
+def _topology(written: dict[str, Any], rules: RuleSet) -> Topology:
     if not {"nodes", "edges"} & written.keys():
         return build([], short_form(written), rules.schema)[0]
     faults: list[str] = []
@@ -198,6 +206,8 @@ def _entry(number: int, at_us: int, words: list[str]) -> Entry:
         return replace(made, gap_us=_us(words[1] if len(words) > 1 else ""))
     if verb == "level":
         return replace(made, inputs=(_level(words),))
+    if verb == "claim":
+        return replace(made, inputs=(OwnerClaim(owner=" ".join(words[1:])),))
     return _of_entities(made, verb, words) or _events(number, at_us, words)
 
 
@@ -212,7 +222,16 @@ def _of_entities(made: Entry, verb: str, words: list[str]) -> Entry | None:
     if verb in _EDGE_OPS:
         edit = _edge(words)
         return replace(made, inputs=(edit,), entities=(str(edit.from_), str(edit.to)))
+    if verb == "late":
+        return _late(made, words)
     return None
+
+
+def _late(made: Entry, words: list[str]) -> Entry:
+    if len(words) != 3 or words[1] not in get_args(Verb):  # noqa: PLR2004 - late VERB TARGET
+        msg = "write TIME late VERB TARGET: what a former owner had decided comes only now"
+        raise ValueError(msg)
+    return replace(made, late=words[1], entities=(words[2],))
 
 
 def _given(words: list[str]) -> tuple[list[str], dict[str, str]]:

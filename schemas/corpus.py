@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.base import Duration, Share, Strict, parse_duration
 from schemas.outputs import Verb
-from schemas.rules import Names, Settings
+from schemas.rules import Knobs, Names, Policy, Settings
 
 ResultState = Literal[
     "ACCEPTED", "REJECTED", "RUNNING", "CONFIRMED", "FAILED", "TIMED_OUT", "UNKNOWN"
@@ -97,6 +97,9 @@ class Claim(Strict):
     method: str | None = Field(None, description="of the action, e.g. pdu_off")
     parameters: dict[str, str] = Field(default_factory=dict, description="name → pattern")
     times: int | None = Field(None, ge=1, description="exactly so often, in all")
+    effects: int | None = Field(
+        None, ge=1, description="exactly so many, what is sent again under the same key left out"
+    )
     after: Moment | None = None
     before: Moment | None = None
     root: str | None = Field(None, description="pattern of the entity named as the cause")
@@ -115,7 +118,7 @@ class Claim(Strict):
             msg = "speak of one thing: an action, a reason, or an incident (root, signature, …)"
             raise ValueError(msg)
         if self.action is None and _of_actions(self):
-            msg = "method, parameters, times, after and before belong to an action"
+            msg = "method, parameters, times, effects, after and before belong to an action"
             raise ValueError(msg)
         if incident and self.target:
             msg = "an incident has a root, no target"
@@ -124,7 +127,8 @@ class Claim(Strict):
 
 
 def _of_actions(claim: Claim) -> bool:
-    return any((claim.method, claim.parameters, claim.times, claim.after, claim.before))
+    how_often = (claim.times, claim.effects)
+    return any((claim.method, claim.parameters, *how_often, claim.after, claim.before))
 
 
 class Incidents(Strict):
@@ -149,6 +153,11 @@ class Scenario(Strict):
     mode: Literal["enforce", "dry_run", "approve"] = "enforce"
     settings: list[Settings] = Field(
         default_factory=list, description="what the site says of some VMs, after the pack's own"
+    )
+    engine: Knobs | None = Field(None, description="knobs that the site sets otherwise")
+    policies: list[Policy] = Field(
+        default_factory=list,
+        description="what the site does otherwise, asked before the pack's own",
     )
     inject: str = Field(
         description="lines: TIME[!] [+LATE] [clear] SIGNAL ENTITY… [NAME=VALUE…], and commands"
