@@ -94,15 +94,16 @@ def _host_hang(_: Site, host: Host, __: random.Random) -> Draft:
     return _always([f"host:{host.name}"], ("user", host.name))
 
 
-def _cable(host: Host, card: str) -> Draft:
+def _cable(host: Host, card: str, *planes: str) -> Draft:
     """Card, cable and port: both ends lose the carrier, whichever of the three it was."""
     port = f"switch_port:{port_of(card, host.cards[card])}"
-    return _always([f"link:{card}", f"nic:{card}", port], ("card", card))
+    return _always([f"link:{card}", f"nic:{card}", port, *planes], ("card", card))
 
 
 def _mgmt_link(_: Site, host: Host, __: random.Random) -> Draft | None:
+    """The one cable of a plane is that plane: nothing else is between the host and its switch."""
     cards = host.planes["mgmt"]
-    return _cable(host, cards[0]) if len(cards) == 1 else None
+    return _cable(host, cards[0], f"plane:{host.name}/mgmt") if len(cards) == 1 else None
 
 
 def _mgmt_network(site: Site, host: Host, _: random.Random) -> Draft:
