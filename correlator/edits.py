@@ -7,9 +7,12 @@ look-ups of what stands in line with the graph.
 from collections.abc import Iterable
 
 from correlator.domain import Domain
+from correlator.topology import Edge, Topology
 from schemas.base import kind_of
 from schemas.inputs import Event, TopologyDelta
 
+PLACE_MAX = 1024
+"""Entities on a host, and below one of them, that are asked when a guest of it moves."""
 HOSTED_BY = "hosted_by"
 """The relation whose edits are placements: each one is a new generation of the VM."""
 
@@ -77,7 +80,64 @@ def _moved(domain: Domain, edge: tuple[str, str, str], reason: str, text: str) -
         if known and len(changed) > 1:
             domain.note(edge[0], reason, text)
         _placed(domain, edge[0], edge[1])
+        left = [to for _, _, to in changed[:-1]]
+        changed += [one for host in left for one in _taken_along(domain, edge, host)]
     return {node for dependant, _, dependency in changed for node in (dependant, dependency)}
+
+
+def _taken_along(domain: Domain, edge: tuple[str, str, str], left: str) -> list[Edge]:
+    """Move what else an entity stood on at the place it left to its counterpart at the new one.
+
+    A guest that is elsewhere sends over that host's switch and stores over that host's paths.
+    """
+    topology = domain.state.topology
+    dependant, relation, place = edge
+    if relation != HOSTED_BY:
+        return []
+    there = _standing_on(topology, place)
+    here = _standing_on(topology, left)
+    moved: list[Edge] = []
+    for to, other in list(topology.up.get(dependant, ())):
+        counterpart = _counterpart(topology, to, there - here) if to in here else None
+        if counterpart is not None:
+            topology.remove_edge(dependant, other, to)
+            topology.add_edge(dependant, other, counterpart)
+            moved += [(dependant, other, to), (dependant, other, counterpart)]
+    return moved
+
+
+def _standing_on(topology: Topology, place: str) -> set[str]:
+    """Return what stands on a place, guests and what stands on those left out."""
+    found, waiting = set[str](), [place]
+    while waiting and len(found) < PLACE_MAX:
+        under = waiting.pop()
+        for node in topology.down.get(under, ()):
+            if node not in found and (under, HOSTED_BY) not in topology.up[node]:
+                found.add(node)
+                waiting.append(node)
+    return found
+
+
+def _counterpart(topology: Topology, entity: str, there: set[str]) -> str | None:
+    """Return what is of the same kind there and shares most of what the entity stands on."""
+    below = _below(topology, entity)
+    alike = {
+        node: len(below & _below(topology, node))
+        for node in there
+        if kind_of(node) == kind_of(entity)
+    }
+    most = max(alike.values(), default=0)
+    best = sorted(node for node, shared in alike.items() if shared == most)
+    return best[0] if len(best) == 1 else None
+
+
+def _below(topology: Topology, entity: str) -> set[str]:
+    found, waiting = set[str](), [entity]
+    while waiting and len(found) < PLACE_MAX:
+        new = [node for node in topology.dependencies(waiting.pop()) if node not in found]
+        found.update(new)
+        waiting += new
+    return found
 
 
 def _placed(domain: Domain, dependant: str, relation: str) -> None:
