@@ -259,6 +259,9 @@ class Look:
 
         The sum is exact, so that it does not depend on the order in which symptoms came.
         """
+        required = self.rules.signatures[fault[0]].required
+        if required and required.isdisjoint(name for name, _ in support):
+            return False
         if len(support) >= CROWD:
             return True
         return math.fsum(self._at_most(fault, support)) > self.least - self._priors[fault[0]]

@@ -256,6 +256,9 @@ class Cell(Strict):
     optional: bool = Field(
         default=False, description="explained where seen, held against nothing where not"
     )
+    required: bool = Field(
+        default=False, description="unless it stands somewhere there, this is not the cause"
+    )
 
     @model_validator(mode="after")
     def _one_name(self) -> "Cell":

@@ -431,6 +431,7 @@ def _signature(
         document.location,
         tuple(rule.faults),
         _microseconds(rule.wait),
+        frozenset(name for cell in cells if cell.required for name in cell.symptoms),
     )
 
 
@@ -442,7 +443,7 @@ def _cell(document: _Document, index: int, cell: Cell, sources: _Sources) -> Cel
     place = document.where("symptoms", index, "at")
     path = _path(sources, place, cell.at)
     names = tuple(cell.any) if cell.any else (str(cell.see),)
-    return CellSpec(names, path, cell.p, round(cell.within * 1e6), cell.optional)
+    return CellSpec(names, path, cell.p, round(cell.within * 1e6), cell.optional, cell.required)
 
 
 def _add_bare_signals(sources: _Sources, symptoms: dict[str, SymptomSpec], knobs: Knobs) -> None:

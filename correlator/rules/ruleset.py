@@ -82,6 +82,7 @@ class CellSpec:
     p: float
     within_us: int
     optional: bool = False
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ class SignatureSpec:
     faults: tuple[str, ...] = ()
     wait_us: int | None = None
     """After the onset, before an incident opens; None is as long as the pack says."""
+    required: frozenset[str] = frozenset()
+    """Symptoms of which one must stand for the fault to be thought of."""
 
 
 @dataclass(frozen=True, slots=True)
