@@ -411,7 +411,8 @@ class Look:
         cost = missing * self._silent(cell, age_us)
         if missing == total:
             cost = max(cost, self.knobs.absence_cap)
-        return max(cost, -math.log(total + 1)) if age_us < cell.within_us else cost
+        shares_delay = total > 1 and age_us < cell.within_us
+        return max(cost, -math.log(total + 1)) if shares_delay else cost
 
     def _silent(self, cell: CellSpec, age_us: int) -> float:
         """Return what one symptom of a cell costs that has not come by an age: the arrival CDF."""
