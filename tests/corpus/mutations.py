@@ -53,6 +53,12 @@ FOUND_BY = {
     "stopped_by_user": "X16-what-vms-want",
     "maintenance": "C18-storage-lost-in-maintenance",
     "unsure": "C10-one-kind-of-silence",
+    "cooling_down": "X13-storm-ends",
+    "soaking": "X06-returns-mid-evacuation",
+    "not_rebooted": "C02b-kept-from-its-disks",
+    "too_often": "C09-crashes-for-ever",
+    "dumping": "C02a-dump-proves-nothing",
+    "no_dump": "C02a-no-dump",
     # duties
     "revoke": "C10-its-host-dies-too",
     "send_again": "X04-old-owner-publishes-late",
