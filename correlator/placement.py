@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from correlator.domain import Domain
+from correlator.plans import PlannedStep, tried
 from correlator.rules.paths import parse_path, walk
 from correlator.rules.settings import Book, Effective
 from correlator.state import Sent
@@ -111,6 +112,27 @@ def _takes_place(topology: Topology, sent: Sent) -> bool:
         return True
     now = hosts_of(topology, sent.target)
     return not now or any(host in sent.placement["exclude"] for host in now)
+
+
+def placed(step: PlannedStep, vm: str) -> Place | Nowhere:
+    """Return where a step brings a workload now: not where an earlier attempt did not come up."""
+    before = [one for verb in sorted(PLACED_VERBS) for one in tried(step.plan.incident, verb, vm)]
+    failed = (one.placement.get("destination", "") for one in before if one.state == "FAILED")
+    avoid = tuple(filter(None, [step.body.parameters.get("avoid", "")]))
+    return place(view_of(step.plan.domain), Move(vm, avoid, tuple(filter(None, failed))))
+
+
+def may_be_at(topology: Topology, sent: Sent, host: str) -> bool:
+    """Claim that what was sent may have started a copy on a host that is still there."""
+    if sent.placement.get("destination") != host or sent.state in IN_VAIN:
+        return False
+    return host in hosts_of(topology, sent.target) or _takes_place(topology, sent)
+
+
+def ended_with(step: PlannedStep, vm: str) -> list[str]:
+    """Return the keys of the fences that have ended copies of a workload elsewhere."""
+    sent = (one for one in step.plan.incident.sent if one.target == vm and one.ended_with)
+    return sorted({one.ended_with for one in sent})
 
 
 def place(view: View, move: Move) -> Place | Nowhere:

@@ -93,8 +93,8 @@ class Sent:
     """Where its target is brought, as the action says it."""
     vnfm: dict[str, Any] = field(default_factory=dict)
     """Of a notice to an owner: who is told, and until when its word is waited for."""
-    observed: str = ""
-    """What its result says was observed of the target afterwards."""
+    ended_with: str = ""
+    """Key of the fence of its destination, where it has ended with that."""
 
 
 @dataclass(slots=True)
