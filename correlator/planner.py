@@ -318,17 +318,21 @@ def _tell_owners(steps: list[PlannedStep]) -> None:
 
     Those whom a step of the plan tells anyway are told by that one.
     """
-    by_step = {one for step in steps if step.verb == "notify" for one in step.targets}
-    for step in steps:
-        for target in step.targets if step.verb in WORKLOAD_VERBS else ():
-            if target in by_step or any(
-                one.vnfm for one in tried(step.plan.incident, "notify", target)
-            ):
-                continue
-            reason = against_target(step, target)
-            if reason is not None and reason.code == "owner_hold":
-                body = Step.model_validate({"timeout": "60s"})
-                _send(replace(step, verb="notify", body=body, proofs=()), target, "")
+    told = {one for step in steps if step.verb == "notify" for one in step.targets}
+    for place, step in enumerate(steps):
+        if step.verb not in WORKLOAD_VERBS or not _has_its_turn(step, steps[:place]):
+            continue
+        for target in step.targets:
+            if target not in told and _is_untold(step, target):
+                _send(replace(step, verb="notify", body=Step(), proofs=()), target, "")
+
+
+def _is_untold(step: PlannedStep, target: str) -> bool:
+    """Claim that nothing but its owner's word is waited for, and that the owner knows nothing."""
+    if any(one.vnfm for one in tried(step.plan.incident, "notify", target)):
+        return False
+    reason = against_target(step, target)
+    return reason is not None and reason.code == "owner_hold"
 
 
 def _give_up(step: PlannedStep, target: str) -> None:
