@@ -531,9 +531,14 @@ def no_destination(step: PlannedStep, target: str) -> Reason | None:
     text = f"{step.verb} {target} has nowhere to go: {found.text}"
     if found.is_busy:
         return Reason("wait", "destination_busy", text, again_us)
-    told = {what for what, code in step.plan.incident.said.items() if code == "no_destination"}
-    page = not any(what.startswith("page ") for what in told)
+    page = not _is_paged(step, "no_destination")
     return Reason("refuse", "no_destination", text, again_us, page=page)
+
+
+def _is_paged(step: PlannedStep, code: str) -> bool:
+    """Claim that a person was called for a reason already: one call for a host, not one a VM."""
+    said = step.plan.incident.said
+    return any(found == code and what.startswith("page ") for what, found in said.items())
 
 
 def other_owner(step: PlannedStep, target: str) -> Reason | None:
@@ -545,7 +550,7 @@ def other_owner(step: PlannedStep, target: str) -> Reason | None:
     if shared is None:
         return None
     text = f"{step.verb} {target}: something else recovers {shared} as well"
-    return Reason("refuse", "other_owner", text, page=True)
+    return Reason("refuse", "other_owner", text, page=not _is_paged(step, "other_owner"))
 
 
 def carries_us(step: PlannedStep) -> Reason | None:
