@@ -305,8 +305,9 @@ def _take_place(step: PlannedStep, sent: Sent) -> bool:
     """Name where a workload is brought; one that left just before may have taken the last place."""
     found = placed(step, sent.target)
     if isinstance(found, Nowhere):
-        state = step.plan.domain.state
-        state.wake(state.live_us, "plan", step.plan.incident.incident_id)
+        again_us = step.plan.domain.state.live_us + AGAIN_US
+        reason = Reason("wait", "place_taken", f"{sent.target} waits: {found.text}", again_us)
+        _wait(step.plan, f"{step.verb} {sent.target}", reason)
         return False
     sent.placement = asdict(found)
     sent.needs += ended_with(step, sent.target)
