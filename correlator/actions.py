@@ -16,6 +16,8 @@ from schemas.outputs import (
     Action,
     Blast,
     Decision,
+    Notice,
+    Placement,
     Precondition,
     ReplyTo,
 )
@@ -103,7 +105,7 @@ def send_again(domain: Domain) -> None:
                 domain.out.append(_action(domain, incident, sent))
 
 
-def _preconditions(incident: IncidentState, sent: Sent) -> list[Precondition]:
+def _preconditions(domain: Domain, sent: Sent) -> list[Precondition]:
     """Return what an actuator checks again before it acts: the world may have moved on."""
     if sent.verb not in DESTRUCTIVE_VERBS:
         return []
@@ -112,7 +114,9 @@ def _preconditions(incident: IncidentState, sent: Sent) -> list[Precondition]:
         facts.append(("maintenance", sent.target, "no"))
     if sent.boot_id:
         facts.append(("boot_id", sent.target, sent.boot_id))
-    needed = (one for one in incident.sent if one.verb == "fence" and one.key in sent.needs)
+    every = [*domain.state.ended.values(), *domain.state.incidents.values()]
+    fences = (one for other in every for one in other.sent if one.verb == "fence")
+    needed = {one.key: one for one in fences if one.key in sent.needs}.values()
     facts += [("fence", one.target, "CONFIRMED") for one in needed]
     if sent.verb in WORKLOAD_VERBS:
         facts.append(("vm_desired", sent.target, "ACTIVE"))
@@ -161,7 +165,7 @@ def _action(domain: Domain, incident: IncidentState, sent: Sent) -> Action:
         step=sent.step,
         mode=incident.mode,  # type: ignore[arg-type]
         needs=sent.needs,
-        preconditions=_preconditions(incident, sent),
+        preconditions=_preconditions(domain, sent),
         method=sent.method,
         attempt=sent.attempt,
         parameters=sent.parameters,
@@ -169,25 +173,31 @@ def _action(domain: Domain, incident: IncidentState, sent: Sent) -> Action:
         expires_at=from_microseconds(sent.expires_us),
         max_runtime_s=(sent.expires_us - sent.left_us) / 1e6,
         on_timeout=sent.on_timeout,  # type: ignore[arg-type]
+        placement=Placement.model_validate(sent.placement) if sent.placement else None,
+        vnfm=Notice.model_validate(sent.vnfm) if sent.vnfm else None,
     )
 
 
 def revoke(domain: Domain, incident: IncidentState) -> None:
     """Take back what was sent for a cause that is no longer believed."""
-    state = domain.state
     for sent in incident.sent:
-        if sent.verb in TELLING or sent.state in FINAL:
-            continue
-        sent.state, sent.ended_us = "REVOKED", state.live_us
-        key = digest(state.domain, "revoke", sent.key)
-        recall = Sent(key, "revoke", sent.target, sent.step, state.live_us)
-        recall.generation, recall.boot_id = sent.generation, sent.boot_id
-        recall.policy, recall.left_us = "verdict_changed", state.log_us
-        recall.expires_us = state.log_us + REVOKE_US
-        recall.supersedes = sent.key
-        recall.parameters = {"revokes": sent.key, "verb": sent.verb}
-        domain.out.append(_action(domain, incident, recall))
+        if sent.verb not in TELLING and sent.state not in FINAL:
+            recall(domain, incident, sent, "verdict_changed")
     incident.said.clear()
+
+
+def recall(domain: Domain, incident: IncidentState, sent: Sent, why: str) -> None:
+    """Take back one action whose result is still waited for."""
+    state = domain.state
+    sent.state, sent.ended_us = "REVOKED", state.live_us
+    key = digest(state.domain, "revoke", sent.key)
+    word = Sent(key, "revoke", sent.target, sent.step, state.live_us)
+    word.generation, word.boot_id = sent.generation, sent.boot_id
+    word.policy, word.left_us = why, state.log_us
+    word.expires_us = state.log_us + REVOKE_US
+    word.supersedes = sent.key
+    word.parameters = {"revokes": sent.key, "verb": sent.verb}
+    domain.out.append(_action(domain, incident, word))
 
 
 def say(domain: Domain, incident: IncidentState, what: str, reason: Reason) -> bool:

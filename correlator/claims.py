@@ -105,8 +105,14 @@ def _fits(claim: Claim, action: Action) -> bool:
     return (
         _aims_at(claim, action.target)
         and claim.method in (None, method_of(action))
+        and _leads_to(claim, action)
         and all(fnmatchcase(given.get(k, ""), v) for k, v in claim.parameters.items())
     )
+
+
+def _leads_to(claim: Claim, action: Action) -> bool:
+    host = action.placement.destination if action.placement else ""
+    return claim.to is None or any(matches(pattern, host) for pattern in claim.to)
 
 
 def _is_so(claim: Claim, incident: Incident) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from correlator.codebook import Codebook
 from correlator.rules.ruleset import RuleSet
+from correlator.rules.settings import Book
 from correlator.standing import SETTLED, Settled, Standing
 from correlator.state import EngineState, IncidentState, Sighting, SymptomKey
 from correlator.symptoms import Matchers
@@ -39,6 +40,7 @@ class Domain:
         if rules.hash != self.state.rules_hash:
             self.unsettle(self.state.incidents)
         self.rules = rules
+        self.book = Book(rules.settings)
         self.state.rules_hash = rules.hash
         self.signature_index = {spec.name: index for index, spec in enumerate(rules.signatures)}
         self.knob_us: dict[str, int] = {

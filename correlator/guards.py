@@ -11,16 +11,34 @@ from collections.abc import Callable
 
 from correlator.domain import Domain
 from correlator.evidence import below, dumping_until_us, is_hard, outside, planes, standing, value
+from correlator.placement import (
+    PLACED_VERBS,
+    Nowhere,
+    hosts_of,
+    is_in_trouble,
+    placed,
+    view_of,
+)
 from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, tried
 from correlator.rules.conditions import parse_structure
 from correlator.rules.paths import parse_path, walk
-from correlator.rules.settings import effective
+from correlator.rules.ruleset import OTHER_OWNER
 from correlator.state import HELD, Sent
 from schemas.base import kind_of
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
 
 AGAIN_US = 1_000_000
 """After this a plan that waits for another one asks again."""
+MECHANISMS = {
+    "restart_vm": "restart",
+    "rebuild_vm": "rebuild",
+    "evacuate_vm": "evacuate",
+    "live_migrate": "live_migrate",
+    "failover_vnf": "failover",
+}
+"""Verb → the way of bringing back that a site may allow or not."""
+PLACE_AGAIN_US = 5_000_000
+"""After this a workload that has nowhere to go is asked about again."""
 STOPPED_BY_USER = "user.vm.stop"
 """Symptom of a VM that its user has ended."""
 REQUESTED = "maint.requested"
@@ -392,7 +410,7 @@ def soaking(step: PlannedStep) -> Reason | None:
 def opted_out(step: PlannedStep, target: str) -> Reason | None:
     """An owner may have said that nobody else restarts or moves it (I9)."""
     is_workload = step.verb in WORKLOAD_VERBS
-    if not is_workload or effective(step.plan.domain.rules.settings, target).recover:
+    if not is_workload or step.plan.domain.book.of(target).recover:
         return None
     return Reason("refuse", "opted_out", f"{step.verb} {target}: its owner has opted out")
 
@@ -469,8 +487,119 @@ def no_dump(step: PlannedStep, target: str, method: str) -> Reason | None:
     return Reason("refuse", "no_dump", f"fence {target} by kdump: nothing tells of a dump")
 
 
+# ---- what owners and sites say --------------------------------------------------------------
+
+
+def owner_holds(step: PlannedStep, target: str) -> Reason | None:
+    """The owner of a workload has the first word, and the time to say it (R05)."""
+    vnfm, state = step.plan.domain.book.of(target).vnfm, step.plan.domain.state
+    if vnfm is None or step.verb not in WORKLOAD_VERBS:
+        return None
+    notices = [one for one in tried(step.plan.incident, "notify", target) if one.vnfm]
+    words = {one.state for one in notices} if vnfm.ack else set()
+    if "REJECTED" in words:
+        text = f"{step.verb} {target}: its owner recovers it itself ({vnfm.notify})"
+        return Reason("refuse", "owner_recovers", text)
+    told_us = min((one.sent_us for one in notices), default=state.live_us)
+    due_us = told_us + round(vnfm.hold * 1e6)
+    if notices and ("CONFIRMED" in words or state.live_us >= due_us):
+        return None
+    text = f"{step.verb} {target} waits for its owner ({vnfm.notify}), {vnfm.hold:g} s at most"
+    return Reason("wait", "owner_hold", text, due_us)
+
+
+def not_its_way(step: PlannedStep, target: str) -> Reason | None:
+    """A site says how a workload is brought back, and whether it leaves its host (R03)."""
+    said, way = step.plan.domain.book.of(target), MECHANISMS.get(step.verb)
+    stays = said.migration == "none" and step.verb in PLACED_VERBS - {"create_vm"}
+    stays = stays or (said.migration == "offline" and step.verb == "live_migrate")
+    if not stays and (way is None or way in said.mechanisms):
+        return None
+    ways = ", ".join(said.mechanisms) or "nothing"
+    text = f"{step.verb} {target}: its site allows {ways}, migration {said.migration}"
+    return Reason("refuse", "mechanism_not_allowed", text)
+
+
+def no_destination(step: PlannedStep, target: str) -> Reason | None:
+    """A workload is brought where it can be, or nowhere; others go on (R14, H26, X17)."""
+    if step.verb not in PLACED_VERBS or any(state != "CONFIRMED" for _, state in step.proofs):
+        return None
+    found = placed(step, target)
+    if not isinstance(found, Nowhere):
+        return None
+    again_us = step.plan.domain.state.live_us + PLACE_AGAIN_US
+    text = f"{step.verb} {target} has nowhere to go: {found.text}"
+    if found.is_busy:
+        return Reason("wait", "destination_busy", text, again_us)
+    page = not _is_paged(step, "no_destination")
+    return Reason("refuse", "no_destination", text, again_us, page=page)
+
+
+def _is_paged(step: PlannedStep, code: str) -> bool:
+    """Claim that a person was called for a reason already: one call for a host, not one a VM."""
+    said = step.plan.incident.said
+    return any(found == code and what.startswith("page ") for what, found in said.items())
+
+
+def other_owner(step: PlannedStep, target: str) -> Reason | None:
+    """Two who recover the same hosts start everything twice; the other one was here first."""
+    if step.verb not in DESTRUCTIVE_VERBS:
+        return None
+    domain = step.plan.domain
+    shared = next((one for one in below(domain, target) if domain.stands((OTHER_OWNER, one))), None)
+    if shared is None:
+        return None
+    text = f"{step.verb} {target}: something else recovers {shared} as well"
+    return Reason("refuse", "other_owner", text, page=not _is_paged(step, "other_owner"))
+
+
+def carries_us(step: PlannedStep) -> Reason | None:
+    """What we run on is not ended without a person's word: nobody would be left to go on."""
+    domain, incident = step.plan.domain, step.plan.incident
+    if step.verb != "fence" or incident.approval == "approved" or "carries" not in domain.book.keys:
+        return None
+    for target in step.targets:
+        guests = (one for one in domain.state.topology.down[target] if kind_of(one) == "vm")
+        carried = {what for one in (target, *guests) for what in domain.book.of(one).carries}
+        if "actuator" in carried and _acts_elsewhere(domain, target):
+            carried.remove("actuator")
+        if carried:
+            found = ", ".join(sorted(carried))
+            text = f"fence of {target} needs an approval: it carries our {found}"
+            return Reason("wait", "carries_us", text, page=True)
+    return None
+
+
+def _acts_elsewhere(domain: Domain, host: str) -> bool:
+    """Claim that another host that is well carries an actuator."""
+    topology, view = domain.state.topology, view_of(domain)
+    others = [one for one in topology.of_kind("host") if one != host]
+    guests = [one for one in topology.of_kind("vm") if host not in hosts_of(topology, one)]
+    carriers = [(one, one) for one in others]
+    carriers += [(guest, one) for guest in guests for one in hosts_of(topology, guest)]
+    return any(
+        "actuator" in domain.book.of(carrier).carries and not is_in_trouble(view, one)
+        for carrier, one in carriers
+    )
+
+
+def net_is_moving(step: PlannedStep) -> Reason | None:
+    """What is cleaned away may still serve those who have not moved (R18, H31)."""
+    if step.verb != "cleanup_net":
+        return None
+    last = {
+        one.target: one.state
+        for one in step.plan.incident.sent
+        if one.verb == "reschedule_net" and one.state != "REVOKED"
+    }
+    moving = sorted(target for target, state in last.items() if state != "CONFIRMED")
+    if not moving:
+        return None
+    return Reason("wait", "net_is_moving", f"{step.verb} waits: {moving[0]} is not moved yet")
+
+
 PLAN_GUARDS: tuple[PlanGuard, ...] = (confidence, rejected, structure)
-STEP_GUARDS: tuple[StepGuard, ...] = (proof, still_moving)
+STEP_GUARDS: tuple[StepGuard, ...] = (proof, still_moving, net_is_moving)
 DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     fleet_share,
     budget,
@@ -486,11 +615,21 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     cooling_down,
     too_young,
     one_at_a_time,
+    carries_us,
 )
 STORM_GUARDS: tuple[StepGuard, ...] = (fleet_share, failure_group)
 """Those after which a target is confirmed anew; each is among the destructive ones, too."""
 RETURN_GUARDS: tuple[StepGuard, ...] = (unapproved, held, stream_gap, not_rebooted, soaking)
-TARGET_GUARDS: tuple[TargetGuard, ...] = (opted_out, stopped_by_user, maintenance, too_often)
+TARGET_GUARDS: tuple[TargetGuard, ...] = (
+    opted_out,
+    stopped_by_user,
+    maintenance,
+    too_often,
+    other_owner,
+    not_its_way,
+    owner_holds,
+    no_destination,
+)
 METHOD_GUARDS: tuple[MethodGuard, ...] = (dumping, no_dump)
 
 

@@ -4,8 +4,9 @@ Each is put to the rules that listen to its signal; a duplicate changes nothing.
 engine, once per input.
 """
 
-from correlator import edits, liveness
+from correlator import edits, liveness, planner
 from correlator.domain import Domain
+from correlator.guards import STOPPED_BY_USER
 from correlator.sightings import bear_witness, clear, doubt, see
 from correlator.symptoms import means
 from schemas.inputs import Event, Fact, Level, State, Verdict
@@ -40,6 +41,13 @@ def event(domain: Domain, given: Event, *, spooled: bool = False) -> None:
             clear(domain, (spec.name, given.entity), given)
         else:
             doubt(domain, (spec.name, given.entity), given)
+    _react(domain, given)
+
+
+def _react(domain: Domain, given: Event) -> None:
+    """Do at once what needs no cause: what a user has stopped is no longer started."""
+    if given.signal == STOPPED_BY_USER and domain.stands((STOPPED_BY_USER, given.entity)):
+        planner.let_be(domain, given.entity)
 
 
 def level(domain: Domain, given: Level) -> None:

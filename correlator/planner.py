@@ -7,9 +7,9 @@ Keeps: I6 (one idempotency key per effect); with the guards I1, I3 and I4.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-from correlator.actions import emit, made, say
+from correlator.actions import emit, made, recall, say
 from correlator.attempts import (
     FAILED,
     best_proof,
@@ -21,6 +21,7 @@ from correlator.attempts import (
     next_us,
     on_timeout,
 )
+from correlator.counts import made_from, with_replacements
 from correlator.domain import Domain
 from correlator.evidence import holds
 from correlator.guards import (
@@ -31,10 +32,12 @@ from correlator.guards import (
     against_target,
     budget_left,
     in_storm,
+    not_its_way,
 )
+from correlator.owners import lost_cards, notice
+from correlator.placement import PLACED_VERBS, Nowhere, ended_with, may_be_at, placed
 from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, tried
 from correlator.rules.paths import parse_path, walk
-from correlator.rules.settings import effective
 from correlator.state import HELD, IncidentState, Sent
 from schemas.base import kind_of
 from schemas.inputs import Result
@@ -87,8 +90,10 @@ def plan(domain: Domain, incident: IncidentState) -> None:
     if reason is not None:
         _wait(laid, policy.name, reason)
         return
+    steps = with_replacements(laid, _steps(laid))
+    _tell_owners(steps)
     earlier: list[PlannedStep] = []
-    for step in _steps(laid):
+    for step in steps:
         if not _has_its_turn(step, earlier):
             continue
         ready = _ready(step, earlier)
@@ -159,7 +164,8 @@ def _ready(step: PlannedStep, earlier: list[PlannedStep]) -> PlannedStep:
         return replace(step, targets=_allowed(replace(step, targets=left)))
     proofs = tuple(best_proof(one, target) for one in before for target in one.targets)
     unsettled = tuple(_unsettled(earlier)) if step.verb == "unfence" else ()
-    return replace(step, proofs=proofs, targets=_allowed(step), unsettled=unsettled)
+    ready = replace(step, proofs=proofs, unsettled=unsettled)
+    return replace(ready, targets=_allowed(ready))
 
 
 def _is_left(step: PlannedStep, before: list[PlannedStep], target: str) -> bool:
@@ -167,9 +173,14 @@ def _is_left(step: PlannedStep, before: list[PlannedStep], target: str) -> bool:
 
     To tell of it, it is enough that nobody knows whether a workload has moved; to do more is not.
     """
-    claim = _is_lost if step.verb in TELLING else has_failed
+    claim = _is_lost if step.verb in TELLING else _is_spent
     about = [(one, (target,) if target in one.targets else one.targets) for one in before]
     return any(claim(one, other) for one, targets in about for other in targets)
+
+
+def _is_spent(step: PlannedStep, target: str) -> bool:
+    """Claim that a step has failed for good, or that its site does not allow it at all."""
+    return has_failed(step, target) or not_its_way(step, target) is not None
 
 
 def _is_lost(step: PlannedStep, target: str) -> bool:
@@ -182,7 +193,8 @@ def _unsettled(earlier: list[PlannedStep]) -> Iterator[str]:
     for step in earlier:
         if step.verb in WORKLOAD_VERBS:
             for target in step.targets:
-                if not is_settled(step, target) and against_target(step, target) is None:
+                reason = None if is_settled(step, target) else against_target(step, target)
+                if not is_settled(step, target) and (reason is None or reason.verdict == "wait"):
                     yield target
 
 
@@ -217,7 +229,7 @@ def _in_turn(step: PlannedStep) -> list[str]:
         return list(step.targets)
     groups: dict[int, list[str]] = {}
     for target in step.targets:
-        turn = effective(step.plan.domain.rules.settings, target).priority
+        turn = step.plan.domain.book.of(target).priority
         groups.setdefault(turn, []).append(target)
     for _, group in sorted(groups.items()):
         if not all(is_settled(step, target) for target in group):
@@ -275,11 +287,53 @@ def _send(step: PlannedStep, target: str, method: str) -> None:
     parameters = {k: v.replace("$root", root) for k, v in step.body.parameters.items()}
     sent = made(step, step.verb, target, method)
     sent.on_timeout = on_timeout(step, target)
+    if step.verb in PLACED_VERBS and not _take_place(step, sent):
+        return
+    if step.verb == "notify":
+        sent.vnfm = notice(step.plan.domain, target)
+        parameters |= lost_cards(step.plan, target)
+    if step.verb == "create_vm":
+        parameters |= made_from(step.plan.domain, target)
     emit(step, sent, parameters)
     by = f" by {method}" if method else ""
     text = f"{step.verb} {target}{by}: {incident.fault[0]} of {root} ({incident.mode})"
     what = f"{step.plan.policy.name} step {step.number} {target} {sent.key}"
     say(step.plan.domain, incident, what, Reason("act", "policy", text))
+
+
+def _take_place(step: PlannedStep, sent: Sent) -> bool:
+    """Name where a workload is brought; one that left just before may have taken the last place."""
+    found = placed(step, sent.target)
+    if isinstance(found, Nowhere):
+        again_us = step.plan.domain.state.live_us + AGAIN_US
+        reason = Reason("wait", "place_taken", f"{sent.target} waits: {found.text}", again_us)
+        _wait(step.plan, f"{step.verb} {sent.target}", reason)
+        return False
+    sent.placement = asdict(found)
+    sent.needs += ended_with(step, sent.target)
+    return True
+
+
+def _tell_owners(steps: list[PlannedStep]) -> None:
+    """Tell the owners of all that a plan may touch, as soon as it is made: their time runs.
+
+    Those whom a step of the plan tells anyway are told by that one.
+    """
+    told = {one for step in steps if step.verb == "notify" for one in step.targets}
+    for place, step in enumerate(steps):
+        if step.verb not in WORKLOAD_VERBS or not _has_its_turn(step, steps[:place]):
+            continue
+        for target in step.targets:
+            if target not in told and _is_untold(step, target):
+                _send(replace(step, verb="notify", body=Step(), proofs=()), target, "")
+
+
+def _is_untold(step: PlannedStep, target: str) -> bool:
+    """Claim that nothing but its owner's word is waited for, and that the owner knows nothing."""
+    if any(one.vnfm for one in tried(step.plan.incident, "notify", target)):
+        return False
+    reason = against_target(step, target)
+    return reason is not None and reason.code == "owner_hold"
 
 
 def _give_up(step: PlannedStep, target: str) -> None:
@@ -349,8 +403,38 @@ def _note_effect(domain: Domain, sent: Sent) -> None:
         state.next_generation(sent.target)
     if sent.verb == "fence" and kind_of(sent.target) != "vm":
         state.fenced[sent.target] = state.live_us
+        _end_moves_to(domain, sent)
     elif sent.verb == "unfence":
         state.fenced.pop(sent.target, None)
+
+
+def _end_moves_to(domain: Domain, fence: Sent) -> None:
+    """What was on its way to a host that is now proven dead has failed for good there (X18).
+
+    It is another life of the workload that is brought elsewhere. Those that the graph has on the
+    host already are recovered by the plan that has fenced it.
+    """
+    state = domain.state
+    incidents = sorted(state.incidents.items(), key=lambda one: one[0])
+    fencing = [one for _, one in incidents if any(sent.key == fence.key for sent in one.sent)]
+    seen_to = {vm for one in fencing for targets in one.targets.values() for vm in targets}
+    for name, incident in incidents:
+        for sent in incident.sent:
+            is_seen_to = sent.target in seen_to and incident not in fencing
+            if not is_seen_to and may_be_at(state.topology, sent, fence.target):
+                sent.state, sent.ended_us, sent.ended_with = "FAILED", state.live_us, fence.key
+                state.next_generation(sent.target)
+                text = f"{sent.verb} {sent.target}: its destination {fence.target} has died"
+                say(domain, incident, f"{sent.key} lost", Reason("note", "destination_lost", text))
+                state.wake(state.live_us, "plan", name)
+
+
+def let_be(domain: Domain, vm: str) -> None:
+    """Take back what is on its way to a workload that its user has stopped (X19, H27)."""
+    for _, incident in sorted(domain.state.incidents.items(), key=lambda one: one[0]):
+        for sent in incident.sent:
+            if sent.target == vm and sent.verb in WORKLOAD_VERBS and sent.state not in FINAL:
+                recall(domain, incident, sent, "stopped_by_user")
 
 
 def _is_proven(sent: Sent, result: Result) -> bool:

@@ -89,6 +89,12 @@ class Sent:
     evidence: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
+    placement: dict[str, Any] = field(default_factory=dict)
+    """Where its target is brought, as the action says it."""
+    vnfm: dict[str, Any] = field(default_factory=dict)
+    """Of a notice to an owner: who is told, and until when its word is waited for."""
+    ended_with: str = ""
+    """Key of the fence of its destination, where it has ended with that."""
 
 
 @dataclass(slots=True)

@@ -77,6 +77,8 @@ class Topology:
         self.kind_counts: Counter[str] = Counter()
         self.silent_down: dict[str, set[str]] = {}
         """node → dependants over edges that carry no failure."""
+        self._of_kind: dict[str, set[str]] = {}
+        """kind → its nodes, for kinds that were asked for."""
         self.silent = SILENT_RELATIONS | {
             name for name, rule in self.schema.relations.items() if not rule.carries
         }
@@ -100,6 +102,12 @@ class Topology:
             return [to for to, _ in self.up.get(node, ())]
         return [to for to, relation in self.up.get(node, ()) if relation not in self.silent]
 
+    def of_kind(self, kind: str) -> list[str]:
+        """Return the nodes of a kind, sorted; O(nodes) when first asked, then kept."""
+        if kind not in self._of_kind:
+            self._of_kind[kind] = {node for node in self.up if kind_of(node) == kind}
+        return sorted(self._of_kind[kind])
+
     def edges(self) -> Iterator[Edge]:
         """Yield every edge, silent ones too, in the order of the nodes."""
         return ((a, relation, b) for a, outs in self.up.items() for b, relation in outs)
@@ -112,6 +120,8 @@ class Topology:
             self.down[node] = ()
             kind = kind_of(node)
             self.kind_counts[kind] += 1
+            if kind in self._of_kind:
+                self._of_kind[kind].add(node)
             if kind in self._redundant_kinds:
                 self.redundant.add(node)
         if redundant is not None and self.redundant_flags.get(node) != redundant:
@@ -132,6 +142,7 @@ class Topology:
                     self.remove_edge(dependant, relation, to)
         del self.up[node], self.down[node]
         self.kind_counts[kind_of(node)] -= 1
+        self._of_kind.get(kind_of(node), set()).discard(node)
         self.redundant_flags.pop(node, None)
         self.redundant.discard(node)
         self.silent_down.pop(node, None)

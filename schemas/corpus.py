@@ -95,6 +95,7 @@ class Claim(Strict):
     action: Verbs | None = Field(None, min_length=1)
     target: Names | None = Field(None, description="patterns; kind:!rest is all others")
     method: str | None = Field(None, description="of the action, e.g. pdu_off")
+    to: Names | None = Field(None, description="patterns; the host an action brings its target to")
     parameters: dict[str, str] = Field(default_factory=dict, description="name → pattern")
     times: int | None = Field(None, ge=1, description="exactly so often, in all")
     effects: int | None = Field(
@@ -118,7 +119,7 @@ class Claim(Strict):
             msg = "speak of one thing: an action, a reason, or an incident (root, signature, …)"
             raise ValueError(msg)
         if self.action is None and _of_actions(self):
-            msg = "method, parameters, times, effects, after and before belong to an action"
+            msg = "method, to, parameters, times, effects, after and before belong to an action"
             raise ValueError(msg)
         if incident and self.target:
             msg = "an incident has a root, no target"
@@ -128,7 +129,8 @@ class Claim(Strict):
 
 def _of_actions(claim: Claim) -> bool:
     how_often = (claim.times, claim.effects)
-    return any((claim.method, claim.parameters, *how_often, claim.after, claim.before))
+    rest = (claim.to, claim.parameters, claim.after, claim.before)
+    return any((claim.method, *how_often, *rest))
 
 
 class Incidents(Strict):

@@ -134,6 +134,26 @@ OnTimeout = Literal["next_method", "retry", "page", "none"]
 """What follows where no result comes in time."""
 
 
+class Placement(Wire):
+    """Where a workload is brought; an actuator brings it there and nowhere else."""
+
+    destination: EntityId = Field(description="e.g. host:compute-7")
+    exclude: list[EntityId] = Field(
+        default_factory=list, description="where it must not be: its source, hosts of its rivals"
+    )
+    group: list[str] = Field(default_factory=list, description="affinity groups it respects")
+
+
+class Notice(Wire):
+    """To whom a workload belongs, and how long its word is waited for."""
+
+    notify: str = Field(description="URI of the VNF manager")
+    ack_required: bool = Field(
+        description="it answers: CONFIRMED lets us go on, REJECTED says that it does it itself"
+    )
+    ack_deadline: str = Field(description="log time after which we act without a word")
+
+
 class Action(Wire):
     """One step of a plan (topic ``firstfault.actions.v1``); signed by the shell, not here."""
 
@@ -174,6 +194,8 @@ class Action(Wire):
     signature: str = Field("", description="KEYID:base64, Ed25519; put on by the shell")
     max_runtime_s: float = Field(0.0, ge=0.0, description="then it ends, with whatever result")
     on_timeout: OnTimeout = Field("none", description="what follows where no result comes in time")
+    placement: Placement | None = Field(None, description="of what is brought to another host")
+    vnfm: Notice | None = Field(None, description="of a notice to the owner of a workload")
 
 
 class DeadLetter(Wire):
@@ -198,8 +220,10 @@ __all__ = [
     "Decision",
     "Evidence",
     "Incident",
+    "Notice",
     "OnTimeout",
     "Output",
+    "Placement",
     "Precondition",
     "ReplyTo",
     "Verb",

@@ -401,13 +401,52 @@ class Policy(Strict):
         return float(self.confidence.removeprefix(">=").strip())
 
 
+Mechanism = Literal["restart", "rebuild", "evacuate", "live_migrate", "failover", "none"]
+"""How a workload may be brought back (requirement R03)."""
+Carried = Literal["broker", "correlator", "actuator"]
+"""What a host may carry of ours."""
+
+
+class Vnfm(Strict):
+    """The VNF manager that owns a workload: it is told, and has the first word (R05)."""
+
+    notify: str = Field(
+        pattern=r"^[a-z][a-z0-9+.-]*:.+", description="URI, e.g. https://vnfm.example/v1/notices"
+    )
+    ack: bool = Field(
+        default=False,
+        description="it answers: CONFIRMED lets us go on, REJECTED says that it recovers it itself",
+    )
+    hold: Duration = Field(
+        "10s", validate_default=True, description="after the notice, before we act without a word"
+    )
+
+
+class Capacity(Strict):
+    """What a host has room for."""
+
+    vms: int | None = Field(None, ge=0, description="VMs at the same time, e.g. 20")
+    vcpus: int | None = Field(None, ge=0, description="virtual CPUs of all its VMs, e.g. 96")
+
+    @model_validator(mode="after")
+    def _something(self) -> "Capacity":
+        if self.vms is None and self.vcpus is None:
+            msg = "say vms, vcpus or both"
+            raise ValueError(msg)
+        return self
+
+
 class Settings(Strict):
-    """What a site says about some of its workloads."""
+    """What a site says about some of its workloads, network functions or hosts.
+
+    For the workloads of a whole class, write ``entities: "sla:SAL1"``; what is said of an entity
+    itself comes before that.
+    """
 
     kind: Literal["settings"]
     name: Name
     text: str = Field("", description="for readers")
-    entities: Names = Field(description="entities or patterns, e.g. vm:db-*")
+    entities: Names = Field(description="entities or patterns, e.g. vm:db-*, host:h8 or sla:SAL3")
     sla: Literal["SAL1", "SAL2", "SAL3"] | None = Field(
         None, description="service availability level (ETSI GS NFV-REL 001)"
     )
@@ -417,6 +456,37 @@ class Settings(Strict):
     recover: bool | None = Field(
         None, description="false: its owner has opted out, it is never restarted or moved"
     )
+    mechanisms: list[Mechanism] | None = Field(
+        None, min_length=1, description="how it may be brought back; [none]: as recover: false"
+    )
+    migration: Literal["live", "offline", "none"] | None = Field(
+        None, description="offline: never while it runs; none: it does not leave its host"
+    )
+    vnfm: Vnfm | None = Field(None, description="who is told before its VM is touched")
+    vcpus: int | None = Field(None, ge=1, description="of a VM; default 1")
+    affinity: Names | None = Field(None, description="groups of VMs that share a host")
+    anti_affinity: Names | None = Field(None, description="groups of VMs that share no host")
+    exclude: Names | None = Field(
+        None, description="where a VM is not brought: hosts, or what they stand on, e.g. rack:r2"
+    )
+    desired: int | None = Field(None, ge=1, description="VMs that a network function keeps (R04)")
+    definition: str | None = Field(
+        None, min_length=1, description="what a lost one is created from, e.g. vnfd:epg/2.1"
+    )
+    reserved_for: int | None = Field(
+        None, ge=1, le=9, description="of a host: kept for workloads up to this priority"
+    )
+    capacity: Capacity | None = Field(None, description="of a host; default: not known")
+    carries: list[Carried] | None = Field(
+        None, min_length=1, description="of a host: what of ours runs on it"
+    )
+
+    @model_validator(mode="after")
+    def _none_stands_alone(self) -> "Settings":
+        if self.mechanisms and "none" in self.mechanisms and len(self.mechanisms) > 1:
+            msg = "mechanisms: none stands alone"
+            raise ValueError(msg)
+        return self
 
 
 class Expectation(Strict):

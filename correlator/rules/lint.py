@@ -16,6 +16,7 @@ from correlator.rules.paths import Path as TypedPath
 from correlator.rules.paths import Step, parse_path, path_text
 from correlator.rules.ruleset import (
     ANY_SIGNAL,
+    OTHER_OWNER,
     Fault,
     Location,
     RuleFaults,
@@ -190,7 +191,7 @@ def _symptoms(pack: _Pack) -> Found:
         key = f"symptom:{name}"
         if key not in pack.rules.locations:
             continue
-        if name not in pack.used:
+        if name not in pack.used and name != OTHER_OWNER:
             yield pack.fault(key, "unused-symptom", f"no signature speaks of {name}", "warning")
         heard = [*spec.signals, *([spec.absent_signal] if spec.absent_signal else [])]
         known = ANY_SIGNAL in signals or not signals

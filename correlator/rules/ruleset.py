@@ -11,6 +11,9 @@ from schemas.topology import TopologySchema
 ANY_SIGNAL = "*"
 """In `match: {signal: "*"}`: every signal that no other symptom of the set names."""
 
+OTHER_OWNER = "ha.other_owner"
+"""Symptom of a host that something else recovers, too; a guard reads it, no signature."""
+
 
 @dataclass(frozen=True, slots=True)
 class Location:

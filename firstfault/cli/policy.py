@@ -6,11 +6,11 @@ import typer
 from rich.table import Table
 
 from correlator.rules import RuleSet, load_pack
-from correlator.rules.settings import Effective, effective
+from correlator.rules.settings import KEYS, Effective, effective
 from firstfault.cli.sentences import plain
 from firstfault.cli.terminal import BadInput, Commands, Format, Output, Rules, app, out, say_json
 from firstfault.packs import find_pack
-from schemas.base import is_entity, kind_of
+from schemas.base import Strict, is_entity, kind_of
 from schemas.rules import Budget, Limits, Policy
 
 policy = typer.Typer(
@@ -56,21 +56,21 @@ def _plan(pack: RuleSet, signature: str, one: Policy | None) -> dict[str, Any]:
 
 
 def _settings(pack: RuleSet, found: Effective) -> dict[str, Any]:
-    said_by = [str(pack.locations[f"settings:{name}"]) for name in found.said_by]
-    return {
-        "entity": found.entity,
-        "sla": found.sla,
-        "priority": found.priority,
-        "recover": found.recover,
-        "said_by": said_by,
-    }
+    """Return what holds, key by key, and where the documents stand that say so."""
+    at = {name: str(pack.locations[f"settings:{name}"]) for name in found.said_by}
+    values = {key: getattr(found, key) for key in KEYS}
+    shown = {k: v.model_dump() if isinstance(v, Strict) else v for k, v in values.items()}
+    said = {"said_by": list(at.values()), "by": {key: at[name] for key, name in found.by.items()}}
+    return {"entity": found.entity, **shown, **said}
 
 
 def _print(pack: RuleSet, found: Effective, plans: list[dict[str, Any]]) -> None:
     settings = _settings(pack, found)
-    said = ", ".join(settings.pop("said_by")) or "defaults: no settings document speaks of it"
-    words = [f"{key} {value}" for key, value in settings.items() if value is not None]
-    out.print(plain(f"{', '.join(words)} ({said})"))
+    out.print(plain(found.entity))
+    for key in KEYS:
+        if settings[key] not in (None, ()):
+            who = settings["by"].get(key, "default")
+            out.print(plain(f"  {key} {_value(settings[key])} ({who})"))
     table = Table("fault", "policy", "steps", "stands at", box=None, pad_edge=False)
     for row in plans:
         steps = ", ".join(row["steps"]) or "nothing"
@@ -88,3 +88,9 @@ def _print_limits(limits: Limits) -> None:
         table.add_row(name, text + unit, field.description or "")
     out.print()
     out.print(table)
+
+
+def _value(value: Any) -> str:  # noqa: ANN401 - whatever a setting may be
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value(one)}" for key, one in value.items() if one is not None)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -24,6 +24,7 @@ kind: settings
 name: gold
 entities: [vm:db-*]
 sla: SAL1
+vnfm: {notify: "kafka:vnfm", hold: 20s}
 ---
 kind: settings
 name: opted-out
@@ -42,15 +43,28 @@ def pack(tmp_path: Path) -> Path:
 def test_settings_and_plans_are_shown_with_where_they_stand(run: Run, pack: Path) -> None:
     told = json.loads(run("policy show vm:db-2 --rules {} --output json", pack).stdout)
     assert (told["sla"], told["priority"], told["recover"]) == ("SAL1", 1, False)
-    assert [place.split(":")[1] for place in told["said_by"]] == ["12", "17"]
+    assert [place.split(":")[1] for place in told["said_by"]] == ["12", "18"]
     (plan,) = told["plans"]
     assert (plan["policy"], plan["steps"]) == ("tell", ["notify", "restart_vm"])
 
 
 def test_what_nobody_speaks_of_has_the_defaults(run: Run, pack: Path) -> None:
     text = run("policy show vm:web-1 --rules {}", pack).stdout
-    assert "priority 5" in text
-    assert "defaults" in text
+    assert "priority 5 (default)" in text
+    assert "vnfm" not in text
+
+
+def test_each_setting_is_shown_with_who_said_it(run: Run, pack: Path) -> None:
+    text = run("policy show vm:db-2 --rules {}", pack).stdout
+    assert "sla SAL1 (" in text
+    assert "vnfm notify kafka:vnfm, ack False, hold 20.0 (" in text
+    told = json.loads(run("policy show vm:db-2 --rules {} --output json", pack).stdout)
+    assert [(key, at.split(":")[1]) for key, at in sorted(told["by"].items())] == [
+        ("priority", "12"),
+        ("recover", "18"),
+        ("sla", "12"),
+        ("vnfm", "12"),
+    ]
 
 
 def test_what_is_no_entity_is_refused(run: Run, pack: Path) -> None:

@@ -249,6 +249,8 @@ class Actuator:
         source = self.world.place[vm]
         up = [h for h in self.world.hosts.values() if h.os == "up" and self.world.stores(h)]
         free = [h for h in up if h.name != source and h.name not in self.in_maintenance]
+        if action.placement:  # It names the host, and no other will do.
+            free = [h for h in free if f"host:{h.name}" == action.placement.destination]
         if not free:
             self._end(action, "FAILED", {"reason": "no destination"})
             return
