@@ -44,7 +44,9 @@ MUTATIONS: dict[str, Mutation] = {
         guards=("stream_gap",), found_by=frozenset({"I4"}), more=("log_outage", "log_outage")
     ),
     "one witness and one plane are enough": Mutation(
-        guards=("one_witness", "one_plane"), found_by=frozenset({"I3", "healthy"})
+        guards=("one_witness", "one_plane", "speaks_now"),
+        found_by=frozenset({"I3", "healthy"}),
+        more=("liar", "collector_crash", "liar"),
     ),
     "any share of the fleet may be fenced": Mutation(
         guards=("fleet_share", "failure_group"), found_by=frozenset({"I5"})
