@@ -6,6 +6,7 @@ Keeps: I6 (one idempotency key per effect).
 """
 
 from correlator.domain import Domain
+from correlator.doubts import AGAIN_US, must_wait
 from correlator.evidence import event_ids
 from correlator.plans import FINAL, TELLING, PlannedStep, Reason, attempts
 from correlator.state import IncidentState, Sent
@@ -89,20 +90,26 @@ def emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
     state.actions_us.setdefault(policy.name, []).append(state.live_us)
     if sent.verb == "fence" and sent.target != step.plan.root:
         state.roots_us.append((state.live_us, sent.target))  # It counts as one of the fleet.
-    sent.parameters = parameters
+    sent.parameters, sent.epoch = parameters, state.epoch
     domain.out.append(_action(domain, incident, sent))
 
 
 def send_again(domain: Domain) -> None:
-    """Emit every action whose result is still waited for under the present epoch.
+    """Emit what is still waited for and has not left under the present epoch.
 
-    The idempotency keys are the old ones: what was done already is answered, not done twice.
+    The idempotency keys are the old ones: what was done already is answered, not done twice. What
+    destroys may never have left before, so it waits for the domain like any other (I4).
     """
     state = domain.state
-    for _, incident in sorted({**state.ended, **state.incidents}.items(), key=lambda one: one[0]):
-        for sent in incident.sent:
-            if sent.state not in FINAL and sent.due_us > state.live_us:
-                domain.out.append(_action(domain, incident, sent))
+    known = sorted({**state.ended, **state.incidents}.items(), key=lambda one: one[0])
+    for incident, sent in [(one, sent) for _, one in known for sent in one.sent]:
+        if sent.epoch == state.epoch or sent.state in FINAL or sent.due_us <= state.live_us:
+            continue
+        if sent.verb in DESTRUCTIVE_VERBS and must_wait(domain, sent.target):
+            state.wake(state.live_us + AGAIN_US, "again")
+        else:
+            sent.epoch = state.epoch
+            domain.out.append(_action(domain, incident, sent))
 
 
 def _preconditions(domain: Domain, sent: Sent) -> list[Precondition]:

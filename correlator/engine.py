@@ -141,6 +141,7 @@ _WAKES: dict[str, Callable[[Domain, str, str], None]] = {
     "overtaking": lambda domain, first, second: sightings.forget_clear(domain, (first, second)),
     "close": lambda domain, first, _: incidents.close_if_quiet(domain, first),
     "plan": lambda domain, first, _: incidents.plan(domain, first),
+    "again": lambda domain, first, second: actions.send_again(domain),
     "session": lambda domain, first, _: commands.end_session_overdue(domain, first),
 }
 """What a deadline asks for, by its name in the state."""

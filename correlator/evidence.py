@@ -6,13 +6,17 @@ and unknown, which is neither (H23).
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from correlator.domain import Domain
 from correlator.plans import PlannedStep
 from correlator.rules.paths import parse_path, walk
 from correlator.state import Sighting, SymptomKey
+from schemas.base import kind_of
 from schemas.rules import Seen
 
+FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch")))
+"""What fails together, from an entity; shared power and switches of a pair come by the rack."""
 ANCESTORS_MAX = 64
 """Entities an observer may stand on before it counts as outside."""
 EVIDENCE_MAX = 10
@@ -38,34 +42,83 @@ def standing(step: PlannedStep, since_us: int = 0) -> list[tuple[SymptomKey, Sig
     ]
 
 
-def outside(step: PlannedStep, since_us: int = 0) -> list[str]:
-    """Return the sources that saw the root or a target, without those that stand on one of them.
+@dataclass(frozen=True, slots=True)
+class Accusation:
+    """What one observer, who does not stand on what it accuses, says of it."""
 
-    Only those that told of it since a live time. Sorted.
+    since_us: int
+    source: str
+    planes: tuple[str, ...]
+    """Networks over which it saw this."""
+    is_hard: bool
+    """No lost message can fake it: a reading, a callback."""
+
+
+def accusations(step: PlannedStep, since_us: int = 0) -> list[Accusation]:
+    """Return what is testified of the root or a target, the oldest first.
+
+    Only what was told since a live time. What one observer tells by several ways is his alone; a
+    network that neighbours lost at the same time says nothing of this one (H7).
     """
-    about = {step.plan.root, *step.targets}
-    names = {
-        name
-        for _, one in standing(step, since_us)
-        for name in one.witnesses
-        if one.told_us.get(name, one.last_us) >= since_us
-    }
+    domain, about = step.plan.domain, {step.plan.root, *step.targets}
+    within_us = round(domain.rules.limits.together * 1e6)
+    found: list[Accusation] = []
+    for key, one in standing(step, since_us):
+        near = [] if step.plan.incident.is_released else _lost_nearby(domain, key)
+        for source, at_us in one.witnesses.items():
+            seen = {plane for plane, names in one.planes.items() if source in names}
+            shared = {plane for plane, their_us in near if abs(their_us - at_us) <= within_us}
+            is_new = one.told_us.get(source, one.last_us) >= since_us
+            if is_new and (not seen or seen - shared):
+                name, hard = source.partition("/")[0], domain.rules.symptoms[key[0]].hard
+                found.append(Accusation(at_us, name, tuple(sorted(seen - shared)), hard))
+    names = {one.source for one in found}
+    inside = {name for name in names if not about.isdisjoint(below(domain, name))}
+    outside = (one for one in found if one.source not in inside)
+    return sorted(outside, key=lambda one: (one.since_us, one.source, one.planes))
+
+
+def groups(domain: Domain, entity: str) -> set[str]:
+    """Return what fails together with an entity."""
+    topology = domain.state.topology
+    return {one for path in FAILURE_GROUPS for one in walk(topology, entity, path)}
+
+
+def _lost_nearby(domain: Domain, key: SymptomKey) -> list[tuple[str, int]]:
+    """Return (network, since when) over which a neighbour shows the same symptom now."""
+    state, (symptom, entity) = domain.state, key
+    path = parse_path(kind_of(entity))
+    near = {one for group in groups(domain, entity) for one in walk(state.topology, group, path)}
+    theirs = (state.sightings.get((symptom, other)) for other in sorted(near - {entity}))
     return [
-        name
-        for name in sorted(names)
-        if about.isdisjoint(below(step.plan.domain, name.partition("/")[0]))
+        (plane, min((one.witnesses[name] for name in names if name in one.witnesses), default=0))
+        for one in theirs
+        if one is not None and one.cleared_us is None
+        for plane, names in one.planes.items()
     ]
 
 
-def planes(step: PlannedStep, since_us: int = 0) -> list[str]:
-    """Return the networks over which the root or a target was seen to fail, sorted."""
-    return sorted({plane for _, one in standing(step, since_us) for plane in one.planes})
+def sources(told: list[Accusation]) -> list[str]:
+    """Return who testifies, sorted."""
+    return sorted({one.source for one in told})
 
 
-def is_hard(step: PlannedStep, since_us: int = 0) -> bool:
-    """Claim that a hard fact says what a step is about: no lost message can fake it."""
-    symptoms = step.plan.domain.rules.symptoms
-    return any(symptoms[key[0]].hard for key, _ in standing(step, since_us))
+def planes(told: list[Accusation]) -> list[str]:
+    """Return the networks over which a failure was seen, sorted."""
+    return sorted({plane for one in told for plane in one.planes})
+
+
+def is_silent(told: list[Accusation], planes_min: int) -> bool:
+    """Claim that an entity is silent on so many planes, or a hard fact and somebody else say so."""
+    hard = {one.source for one in told if one.is_hard}
+    return len(planes(told)) >= planes_min or (bool(hard) and len(sources(told)) > 1)
+
+
+def shows_silence(step: PlannedStep, planes_min: int) -> bool:
+    """Claim that planes or a hard fact show what a host has lost, whoever tells; it itself may."""
+    found, symptoms = standing(step), step.plan.domain.rules.symptoms
+    over = {plane for _, one in found for plane in one.planes}
+    return len(over) >= planes_min or any(symptoms[key[0]].hard for key, _ in found)
 
 
 def value(sighting: Sighting | None) -> str:

@@ -10,7 +10,27 @@ source), I4 (nor in a gap, a hold or maintenance), I12 (unfence when all that mo
 from collections.abc import Callable
 
 from correlator.domain import Domain
-from correlator.evidence import below, dumping_until_us, is_hard, outside, planes, standing, value
+from correlator.doubts import (
+    AGAIN_US,
+    ends_root,
+    seen_us,
+    shared_cause,
+    silent_neighbour,
+    speaks_now,
+    worked_on,
+)
+from correlator.evidence import (
+    accusations,
+    below,
+    dumping_until_us,
+    groups,
+    is_silent,
+    planes,
+    shows_silence,
+    sources,
+    standing,
+    value,
+)
 from correlator.placement import (
     PLACED_VERBS,
     Nowhere,
@@ -21,14 +41,11 @@ from correlator.placement import (
 )
 from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, tried
 from correlator.rules.conditions import parse_structure
-from correlator.rules.paths import parse_path, walk
 from correlator.rules.ruleset import OTHER_OWNER
 from correlator.state import HELD, Sent
 from schemas.base import kind_of
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
 
-AGAIN_US = 1_000_000
-"""After this a plan that waits for another one asks again."""
 MECHANISMS = {
     "restart_vm": "restart",
     "rebuild_vm": "rebuild",
@@ -39,6 +56,8 @@ MECHANISMS = {
 """Verb → the way of bringing back that a site may allow or not."""
 PLACE_AGAIN_US = 5_000_000
 """After this a workload that has nowhere to go is asked about again."""
+LEASE_US = 60_000_000
+"""So long an actuator may still be at what it has accepted (action contract)."""
 STOPPED_BY_USER = "user.vm.stop"
 """Symptom of a VM that its user has ended."""
 REQUESTED = "maint.requested"
@@ -50,8 +69,6 @@ COOPERATIVE = frozenset({"live_migrate"})
 SETTLING = WORKLOAD_VERBS | {"fence", "cleanup_net"}
 """Verbs after which a host that is to come back is left alone for a while."""
 POWER_METHODS = frozenset({"bmc_off", "pdu_off"})
-FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch")))
-"""What fails together, from an entity; shared power and switches of a pair come by the rack."""
 
 
 PlanGuard = Callable[[Plan], Reason | None]
@@ -93,19 +110,30 @@ def structure(plan: Plan) -> Reason | None:
 
 
 def fleet_share(step: PlannedStep) -> Reason | None:
-    """Too many roots of a kind at once: it is us, or what they share (H7)."""
-    stop, state = step.plan.policy.guard.stop_if, step.plan.domain.state
+    """Too many roots of a kind at once, or hosts ended: it is us, or what they share (H7, I5)."""
+    stop = step.plan.policy.guard.stop_if
     if stop is None:
         return None
-    window_us = round(stop.within * 1e6)
+    reason = _over_share(step, stop.roots, stop.share, stop.within)
+    if reason is None and step.verb == "fence" and stop.roots != "host":
+        reason = _over_share(
+            step, "host", step.plan.domain.rules.limits.fleet_share_max, stop.within
+        )
+    return reason
+
+
+def _over_share(step: PlannedStep, kind: str, share: float, within_s: float) -> Reason | None:
+    """Count roots and what was fenced, with what this step would add (H8)."""
+    state, window_us = step.plan.domain.state, round(within_s * 1e6)
     since_us = state.live_us - window_us
-    told = [(at, root) for at, root in state.roots_us if at >= since_us]
-    hit = len({root for _, root in told if kind_of(root) == stop.roots})
-    every = state.topology.kind_counts.get(stop.roots, 0)
-    if hit <= stop.share * every:
+    told = [(at, one) for at, one in state.roots_us if at >= since_us and kind_of(one) == kind]
+    ended = () if kind == kind_of(step.plan.root) else step.targets
+    hit = len({one for _, one in told} | {one for one in ended if kind_of(one) == kind})
+    every = state.topology.kind_counts.get(kind, 0)
+    if hit <= share * every:
         return None
-    text = f"{hit} of {every} {stop.roots} entities are roots: it is us, or what they share"
-    again_us = min(at for at, root in told if kind_of(root) == stop.roots) + window_us + 1
+    text = f"{hit} of {every} {kind} entities are roots: it is us, or what they share"
+    again_us = min((at for at, _ in told), default=state.live_us) + window_us + 1
     return Reason("refuse", "guard_stop_if", text, again_us)
 
 
@@ -191,7 +219,7 @@ def one_witness(step: PlannedStep) -> Reason | None:
     Only those count who saw the root or the target itself: what an accomplice of the liar misses
     elsewhere is no second witness.
     """
-    least, found = step.plan.domain.rules.limits.sources_min, len(outside(step))
+    least, found = step.plan.domain.rules.limits.sources_min, len(sources(accusations(step)))
     if step.verb in COOPERATIVE or found >= least:
         return None
     text = f"{step.verb} needs {least} sources outside {step.plan.root}, has {found}"
@@ -202,11 +230,13 @@ def one_plane(step: PlannedStep) -> Reason | None:
     """A lost network looks like a dead host on that network; a hard fact does not (H6)."""
     if not _fences_host(step):
         return None
-    least, found = step.plan.domain.rules.limits.planes_min, planes(step)
-    if len(found) >= least or is_hard(step):
+    limits, told = step.plan.domain.rules.limits, accusations(step)
+    least, many = limits.planes_min, len(sources(told)) >= limits.sources_min
+    # Where there are too few witnesses, that is said by the guard before.
+    if is_silent(told, least) if many and ends_root(step) else shows_silence(step, least):
         return None
-    named = ", ".join(found) or "none is named"
-    text = f"{step.verb} needs {least} planes or a hard fact, there is: {named}"
+    named = ", ".join(planes(told)) or "none is named"
+    text = f"{step.verb} needs {least} planes of its own or a hard fact, there is: {named}"
     return Reason("wait", "one_plane", text)
 
 
@@ -224,12 +254,21 @@ def one_at_a_time(step: PlannedStep) -> Reason | None:
         sent.target
         for name, incident in sorted(state.incidents.items(), key=lambda one: one[0])
         for sent in incident.sent
-        if name != own.incident_id and sent.verb == "fence" and sent.state not in FINAL
+        if name != own.incident_id and sent.verb == "fence" and _may_be_running(sent, state.live_us)
     ]
     if len(running) < most:
         return None
     text = f"fence of {step.plan.root} waits: {running[0]} is being fenced"
     return Reason("wait", "fence_running", text, state.live_us + AGAIN_US)
+
+
+def _may_be_running(sent: Sent, live_us: int) -> bool:
+    """Claim that an action is under way, also one that was given up while its actuator was at it.
+
+    The actuator ends it by itself, or says more (action contract: its lease is a minute longer).
+    """
+    left_alone = sent.state == "TIMED_OUT" and sent.accepted_us is not None
+    return sent.state not in FINAL or (left_alone and live_us < (sent.accepted_us or 0) + LEASE_US)
 
 
 def failure_group(step: PlannedStep) -> Reason | None:
@@ -252,7 +291,7 @@ def failure_group(step: PlannedStep) -> Reason | None:
 def _failed_together(step: PlannedStep) -> list[str]:
     """Return the roots that share a failure group, failed with it, and have not recovered."""
     domain, root = step.plan.domain, step.plan.root
-    began_us, shared = step.plan.incident.opened_us, _groups(domain, root)
+    began_us, shared = step.plan.incident.since_us, groups(domain, root)
     together_us = round(domain.rules.limits.together * 1e6)
     return sorted(
         other
@@ -260,7 +299,7 @@ def _failed_together(step: PlannedStep) -> list[str]:
         if abs(at_us - began_us) <= together_us
         and other != root
         and kind_of(other) == kind_of(root)
-        and shared & _groups(domain, other)
+        and shared & groups(domain, other)
         and not _has_recovered(domain, other)
     )
 
@@ -269,11 +308,6 @@ def _has_recovered(domain: Domain, root: str) -> bool:
     """Claim that nothing stands any more of what the incidents of a root were opened for."""
     held = (key for name in domain.standing.naming(root) for key in domain.standing.held_by(name))
     return not any(domain.stands(key) for key in held)
-
-
-def _groups(domain: Domain, entity: str) -> set[str]:
-    topology = domain.state.topology
-    return {one for path in FAILURE_GROUPS for one in walk(topology, entity, path)}
 
 
 def cooling_down(step: PlannedStep) -> Reason | None:
@@ -294,9 +328,10 @@ def cooling_down(step: PlannedStep) -> Reason | None:
 
 def _is_confirmed(step: PlannedStep, since_us: int) -> bool:
     limits = step.plan.domain.rules.limits
-    silent = len(planes(step, since_us)) >= limits.planes_min or is_hard(step, since_us)
+    told = accusations(step, since_us)
     least = 1 if step.verb in COOPERATIVE else limits.sources_min
-    return len(outside(step, since_us)) >= least and (silent or not _fences_host(step))
+    silent = not ends_root(step) or is_silent(told, limits.planes_min)
+    return len(sources(told)) >= least and silent
 
 
 def speaks_again(step: PlannedStep) -> Reason | None:
@@ -313,9 +348,9 @@ def speaks_again(step: PlannedStep) -> Reason | None:
 
 
 def too_young(step: PlannedStep) -> Reason | None:
-    """A common cause gets the time to show before anything is ended."""
+    """A common cause gets the time to show, from when all was there that a step needs."""
     state, policy = step.plan.domain.state, step.plan.policy
-    since_us = step.plan.incident.since_us
+    since_us = seen_us(step)
     due_us = since_us + round(policy.hold * 1e6)
     own_us = _own_since_us(step) if policy.hold_alone is not None else None
     if own_us is not None and policy.hold_alone is not None:
@@ -332,7 +367,7 @@ def _own_since_us(step: PlannedStep) -> int | None:
     A hard fact says so, or an observer that stands on what the root shares with others and works.
     """
     domain, about = step.plan.domain, {step.plan.root, *step.targets}
-    shared = _groups(domain, step.plan.root)
+    shared = groups(domain, step.plan.root)
     alone = (
         sighting.first_us
         for key, sighting in standing(step)
@@ -428,15 +463,13 @@ def maintenance(step: PlannedStep, target: str) -> Reason | None:
     state = step.plan.domain.state
     if step.verb in TELLING or not state.sessions:
         return None
-    worked_on = next(
-        (one for one in below(step.plan.domain, target) if one in state.sessions), None
-    )
-    if worked_on is None:
+    session_of = worked_on(step.plan.domain, target)
+    if session_of is None:
         return None
-    if step.verb in DRAINING and _asks_for(step, worked_on):
+    if step.verb in DRAINING and _asks_for(step, session_of):
         return None
-    by = state.sessions[worked_on].by
-    text = f"{step.verb} {target}: {worked_on} is under maintenance by {by}"
+    by = state.sessions[session_of].by
+    text = f"{step.verb} {target}: {session_of} is under maintenance by {by}"
     return Reason("refuse", "maintenance", text)
 
 
@@ -609,9 +642,12 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     held,
     stream_gap,
     speaks_again,
+    speaks_now,
+    failure_group,
     one_witness,
     one_plane,
-    failure_group,
+    shared_cause,
+    silent_neighbour,
     cooling_down,
     too_young,
     one_at_a_time,

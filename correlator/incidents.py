@@ -244,11 +244,20 @@ def _open(domain: Domain, present: Look, verdict: Verdict) -> None:
     )
     state.incidents[incident.incident_id] = incident
     domain.standing.name(incident.incident_id, None, entity)
-    if entity not in state.sessions:  # What is worked on has not failed.
-        state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
+    _count_root(domain, entity)
     for key in sorted(verdict.candidate.explains):
         domain.own(key, incident.incident_id)
+    state.wake(
+        state.live_us + round(domain.rules.limits.hold_max * 1e6), "plan", incident.incident_id
+    )
     _revise(domain, present, incident, verdict)
+
+
+def _count_root(domain: Domain, entity: str) -> None:
+    """Remember when an entity was found to be a cause, for the guards that count them (I5)."""
+    state = domain.state
+    if entity not in state.sessions:  # What is worked on has not failed.
+        state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
 
 
 # ---- revise --------------------------------------------------------------------------------
@@ -295,6 +304,7 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
         incident.targets.clear()
         incident.revises = [*incident.revises[1 - REVISES_MAX :], root_before]
         incident.since_us = state.live_us
+        _count_root(domain, entity)
     if incident.update < 0 or _standing(incident) != before:
         incident.update += 1
         incident.updated_us = state.live_us

@@ -38,7 +38,7 @@ def event(domain: Domain, given: Event, *, spooled: bool = False) -> None:
         if meaning:
             see(domain, spec, given, spooled=spooled)
         elif meaning is False:
-            clear(domain, (spec.name, given.entity), given)
+            clear(domain, (spec.name, given.entity), given, spooled=spooled)
         else:
             doubt(domain, (spec.name, given.entity), given)
     _react(domain, given)

@@ -47,6 +47,8 @@ def pulse(domain: Domain, given: Pulse) -> None:
         state.count("duplicates")
         return
     state.pulses[given.collector] = (given.seq, boot_id)
+    if given.host:
+        state.heard_us[given.host] = state.live_us
     if given.host and boot_id:
         _boot(domain, given.host, boot_id)
     if COLLECTOR_SILENT in domain.rules.symptoms:

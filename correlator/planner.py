@@ -23,9 +23,9 @@ from correlator.attempts import (
 )
 from correlator.counts import made_from, with_replacements
 from correlator.domain import Domain
+from correlator.doubts import AGAIN_US
 from correlator.evidence import holds
 from correlator.guards import (
-    AGAIN_US,
     SETTLING,
     against_plan,
     against_step,
@@ -41,7 +41,7 @@ from correlator.rules.paths import parse_path, walk
 from correlator.state import HELD, IncidentState, Sent
 from schemas.base import kind_of
 from schemas.inputs import Result
-from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
+from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS, Verb
 from schemas.rules import Policy, Step
 
 FENCE_PROOFS = {
@@ -68,6 +68,12 @@ RENEWING = frozenset(
 )
 """Verbs after which the target is another one: the next of its kind is no duplicate."""
 
+ANSWERED = frozenset({"rejected", "guard_only_if"})
+"""Reasons that end a plan: nobody needs to be called for them."""
+BUSY = frozenset({"locked", "rate_limited"})
+"""Reasons of an actuator to refuse what it may well do a little later (action contract)."""
+CORRECTED = frozenset({"TIMED_OUT", "UNKNOWN"})
+"""States that a late word of the actuator may still put right (H3, H18)."""
 NEVER_KEPT_OUT = frozenset({"FAILED", "REJECTED", "PREVENTED"})
 """States of a quarantine that has had no effect."""
 LET_BACK_STEP = Step(tries=3)
@@ -89,6 +95,7 @@ def plan(domain: Domain, incident: IncidentState) -> None:
     reason = against_plan(laid)
     if reason is not None:
         _wait(laid, policy.name, reason)
+        _page_overdue(laid, {verb for entry in policy.do for verb in entry}, reason)
         return
     steps = with_replacements(laid, _steps(laid))
     _tell_owners(steps)
@@ -103,6 +110,7 @@ def plan(domain: Domain, incident: IncidentState) -> None:
             _wait(laid, f"{policy.name} step {step.number}", reason)
             if reason.page:
                 _page(ready, laid.root, reason)
+            _page_overdue(laid, {step.verb}, reason)
             return
         for target in _in_turn(ready):
             _try(ready, target)
@@ -260,6 +268,20 @@ def _wait(laid: Plan, what: str, reason: Reason) -> None:
     say(laid.domain, laid.incident, what, reason)
 
 
+def _page_overdue(laid: Plan, verbs: set[Verb], reason: Reason) -> None:
+    """Call a person when something destructive has waited for as long as any hold may (I8)."""
+    state, incident = laid.domain.state, laid.incident
+    hold_max_us = round(laid.domain.rules.limits.hold_max * 1e6)
+    is_paged = any(sent.verb == "page" for sent in incident.sent)
+    if is_paged or DESTRUCTIVE_VERBS.isdisjoint(verbs) or reason.code in ANSWERED:
+        return
+    if state.live_us < incident.opened_us + hold_max_us:
+        return
+    text = f"{laid.root} still waits after {laid.domain.rules.limits.hold_max:g} s: {reason.text}"
+    step = PlannedStep(laid, 1, "page", Step(), (laid.root,))
+    _page(step, laid.root, Reason("wait", "overdue", text))
+
+
 # ---- sending -------------------------------------------------------------------------------
 
 
@@ -361,11 +383,17 @@ def take_result(domain: Domain, result: Result) -> None:
     for incident in [open_[name] for name in sorted(open_)]:
         for sent in list(incident.sent):
             is_of_it = sent.key == result.idempotency_key and result.verb in ("", sent.verb)
-            if is_of_it and sent.state not in FINAL:
+            if is_of_it and _may_follow(sent, result):
                 found = True
                 _note_result(domain, incident, sent, result)
     if not found:
         state.count("results_unknown")
+
+
+def _may_follow(sent: Sent, result: Result) -> bool:
+    """Claim that an answer says something new: also after it was given up, if it is now known."""
+    late = sent.state in CORRECTED and result.state in ("CONFIRMED", "FAILED")
+    return sent.state not in FINAL or late
 
 
 def _note_result(domain: Domain, incident: IncidentState, sent: Sent, result: Result) -> None:
@@ -373,20 +401,15 @@ def _note_result(domain: Domain, incident: IncidentState, sent: Sent, result: Re
         text = f"{sent.verb} {sent.target}: a dry run proves nothing"
         say(domain, incident, sent.key, Reason("refuse", "dry_run_result", text))
         return
-    sent.state = result.state
-    text = f"{sent.verb} {sent.target}: {result.state} by {result.actuator}"
-    reason = Reason("note", "result", text)
-    if result.state == "CONFIRMED" and sent.verb == "fence" and not _is_proven(sent, result):
-        sent.state = "UNKNOWN"
-        text = f"fence {sent.target}: CONFIRMED by {result.actuator} without what was observed"
-        reason = Reason("refuse", "no_proof", text)
-    if result.state == "REJECTED" and "precondition" in result.proof:
-        sent.state = "PREVENTED"  # The world has moved on: another method is no answer to that.
-        text = f"{sent.verb} {sent.target}: {result.proof['precondition']} no longer holds"
-        reason = Reason("refuse", "precondition_failed", text)
+    sent.state, reason = _outcome(sent, result)
     if sent.state in FINAL:
         sent.ended_us = domain.state.live_us
+    else:
+        sent.accepted_us = domain.state.live_us
     say(domain, incident, f"{sent.key} {result.state}", reason)
+    if sent.state == "DEFERRED":
+        domain.state.wake(domain.state.live_us + AGAIN_US, "plan", incident.incident_id)
+        return
     if sent.state == "CONFIRMED":
         _note_effect(domain, sent)
         domain.check_end(incident.incident_id, domain.state.live_us)
@@ -394,6 +417,21 @@ def _note_result(domain: Domain, incident: IncidentState, sent: Sent, result: Re
         plan(domain, incident)
     else:
         let_back(domain, incident)
+
+
+def _outcome(sent: Sent, result: Result) -> tuple[str, Reason]:
+    """Return what an answer means for an attempt, and the words for it."""
+    what = f"{sent.verb} {sent.target}"
+    if result.state == "CONFIRMED" and sent.verb == "fence" and not _is_proven(sent, result):
+        text = f"fence {sent.target}: CONFIRMED by {result.actuator} without what was observed"
+        return "UNKNOWN", Reason("refuse", "no_proof", text)
+    if result.state == "REJECTED" and "precondition" in result.proof:
+        # The world has moved on: another method is no answer to that.
+        text = f"{what}: {result.proof['precondition']} no longer holds"
+        return "PREVENTED", Reason("refuse", "precondition_failed", text)
+    is_busy = result.state == "REJECTED" and result.proof.get("reason") in BUSY
+    text = f"{what}: {result.state} by {result.actuator}"
+    return "DEFERRED" if is_busy else result.state, Reason("note", "result", text)
 
 
 def _note_effect(domain: Domain, sent: Sent) -> None:

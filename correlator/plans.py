@@ -13,9 +13,11 @@ from schemas.rules import Policy, Step
 TELLING = frozenset({"notify", "page"})
 """Verbs whose every update is an effect of its own, and which nothing takes back."""
 FINAL = frozenset(
-    {"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "PREVENTED", "UNKNOWN", "REVOKED"}
+    {"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "PREVENTED", "UNKNOWN", "REVOKED", "DEFERRED"}
 )
 """States of an action after which nothing more comes of it."""
+UNTRIED = frozenset({"REVOKED", "DEFERRED"})
+"""States of an action that counts as no attempt: taken back, or refused for being busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,5 +70,5 @@ def attempts(incident: IncidentState, verb: str, target: str) -> list[Sent]:
 
 
 def tried(incident: IncidentState, verb: str, target: str) -> list[Sent]:
-    """Return the attempts that were not taken back."""
-    return [sent for sent in attempts(incident, verb, target) if sent.state != "REVOKED"]
+    """Return the attempts that count: not taken back, not refused for being busy."""
+    return [sent for sent in attempts(incident, verb, target) if sent.state not in UNTRIED]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from correlator.inference import Verdict
 from correlator.rules.paths import path_text
 from correlator.rules.ruleset import RuleSet
-from correlator.state import EngineState, IncidentState, SymptomKey
+from correlator.state import EngineState, IncidentState, Sighting, SymptomKey
 from correlator.weighing import Look
 from schemas.base import from_microseconds
 from schemas.outputs import Cause, Evidence, Incident
@@ -75,8 +75,14 @@ def _one(look: Look, key: SymptomKey, role: str, weight: float) -> Evidence:
         first_at=moment(sighting.first_us),
         count=sighting.count,
         event_ids=list(sighting.event_ids),
-        sources=list(sighting.witnesses) or [sighting.source],
+        sources=_witnesses(sighting),
     )
+
+
+def _witnesses(sighting: Sighting) -> list[str]:
+    """Return who saw a symptom, the first first, in an order that outlives a snapshot."""
+    seen = sighting.witnesses
+    return sorted(seen, key=lambda name: (seen[name], name)) or [sighting.source]
 
 
 def _told(look: Look, verdict: Verdict) -> Iterator[tuple[float, SymptomKey, str]]:

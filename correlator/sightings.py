@@ -17,6 +17,8 @@ EXPECTED_P = 0.5
 """A cell at least this sure makes its symptom no news to an incident that names the fault."""
 SURE = 0.999
 """Confidence above which no policy waits for more."""
+TOLD_MAX = 16
+"""Sources of a symptom whose last stamp is kept: a host is watched by about ten."""
 CORROBORATED = 2
 """The sighting that makes chance less likely."""
 AWAITING = frozenset({"one_witness", "one_plane", "cool_down", "no_dump", "unfenceable"})
@@ -45,21 +47,35 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
         return
     sighting = state.sightings.get(key)
     if sighting is None:
-        sighting = _first(domain, key, event)
+        sighting = _first(domain, key, event, spooled=spooled)
+    elif _is_older(domain, sighting.stamps, event, spooled=spooled):
+        _seen_again(domain, key, sighting)
+        return
     else:
         _again(domain, key, sighting, event)
     sighting.is_unknown = False
     _keep_id(sighting, event)
-    plane = event.attrs.get("plane") if event.attrs else None
-    if plane is not None and plane not in sighting.planes:
-        sighting.planes = [*sighting.planes, str(plane)][:KEPT_MAX]
-    source = _source(event)
-    if not spooled and source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX:
-        sighting.witnesses.append(source)
-        _witnessed(domain, sighting)
-    if not spooled and source in sighting.witnesses:
-        bear_witness(domain, sighting, source)
+    if not spooled:
+        _testify(domain, sighting, event)
     _awaited(domain, key[0])
+
+
+def _testify(domain: Domain, sighting: Sighting, event: Event) -> None:
+    """Know from now on who sees a symptom, and over which network."""
+    source = _source(event)
+    is_new = source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX
+    if is_new:
+        sighting.witnesses[source] = domain.state.live_us
+    if source not in sighting.witnesses:
+        return
+    plane = str(event.attrs.get("plane", "")) if event.attrs else ""
+    over = sighting.planes.setdefault(plane, []) if plane else [source]
+    if source not in over:
+        over.append(source)
+        is_new = True
+    if is_new:
+        _witnessed(domain, sighting)
+    bear_witness(domain, sighting, source)
 
 
 def _witnessed(domain: Domain, sighting: Sighting) -> None:
@@ -94,7 +110,7 @@ def doubt(domain: Domain, key: SymptomKey, event: Event) -> None:
     if sighting is None or event.state != "unknown":
         return
     source = _source(event)
-    sighting.witnesses = [name for name in sighting.witnesses if name != source]
+    sighting.witnesses.pop(source, None)
     sighting.is_unknown = not sighting.witnesses
 
 
@@ -106,22 +122,39 @@ def _at_us(event: Event) -> int | None:
     return None if event.at is None else to_microseconds(event.at)
 
 
-def _is_older(event: Event, sighting: Sighting) -> bool:
-    """Claim that the source itself dates an event before the last change it told of."""
-    if event.at is None or sighting.at_us is None or sighting.source != _source(event):
+def _is_older(
+    domain: Domain, stamps: dict[str, int], event: Event, *, spooled: bool = False
+) -> bool:
+    """Claim that an event was told before what its source told last, and overtaken by that.
+
+    Nothing live is overtaken by more than the lateness: then the clock was set back (H24).
+    """
+    last_us = stamps.get(_source(event))
+    at_us = None if last_us is None else _at_us(event)
+    if last_us is None or at_us is None or at_us >= last_us:
         return False
-    return to_microseconds(event.at) < sighting.at_us
+    return spooled or last_us - at_us <= domain.knob_us["lateness"]
 
 
-def _first(domain: Domain, key: SymptomKey, event: Event) -> Sighting:
+def _date(stamps: dict[str, int], event: Event) -> None:
+    """Keep when a source last spoke; of too many the one with the oldest stamp is forgotten."""
+    at_us = _at_us(event)
+    if at_us is None:
+        return
+    stamps[_source(event)] = at_us
+    if len(stamps) > TOLD_MAX:
+        del stamps[min(stamps, key=lambda source: (stamps[source], source))]
+
+
+def _first(domain: Domain, key: SymptomKey, event: Event, *, spooled: bool) -> Sighting:
     """Begin a symptom; where its clear has come already, end it at once."""
     state = domain.state
-    at_us = _at_us(event)
-    sighting = Sighting(state.live_us, state.live_us, _source(event), at_us=at_us)
+    sighting = Sighting(state.live_us, state.live_us, _source(event))
     before = state.overtaking.pop(key, None)
-    overtaken = before is not None and before.source == sighting.source
-    if before is not None and overtaken and at_us is not None and at_us <= before.at_us:
-        sighting.cleared_us, sighting.at_us = state.live_us, before.at_us
+    if before is not None and _is_older(domain, before.stamps, event, spooled=spooled):
+        sighting.cleared_us, sighting.stamps = state.live_us, before.stamps
+    else:
+        _date(sighting.stamps, event)
     domain.add(key, sighting)
     state.wake(domain.ends_us(sighting), "expire", *key)
     holder = _expected_by(domain, key)
@@ -168,18 +201,28 @@ def _excused(domain: Domain, spec: SymptomSpec, entity: str) -> bool:
 
 
 def _again(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
-    state = domain.state
-    if sighting.cleared_us is not None and not _is_older(event, sighting):
-        gone_us = state.live_us - sighting.cleared_us
-        over = _is_over(domain, sighting.incident, gone_us)
-        sighting.cleared_us = None
-        if over:
-            _anew(domain, key, sighting, event)
-    _date(sighting, event)
-    sighting.last_us = state.live_us
+    _date(sighting.stamps, event)
+    if sighting.cleared_us is not None:
+        _returned(domain, key, sighting, event)
+    _seen_again(domain, key, sighting)
+
+
+def _seen_again(domain: Domain, key: SymptomKey, sighting: Sighting) -> None:
+    sighting.last_us = domain.state.live_us
     sighting.count += 1
     if sighting.count == CORROBORATED and domain.rules.knobs.resighting < 1.0:
         domain.mark(key) if sighting.incident is None else domain.standing.changed(key)
+
+
+def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
+    """A symptom stands again: who saw it before it ended bears no witness to this (I3)."""
+    gone_us = domain.state.live_us - (sighting.cleared_us or 0)
+    over = _is_over(domain, sighting.incident, gone_us)
+    sighting.cleared_us = None
+    sighting.witnesses.clear()
+    sighting.planes.clear()
+    if over:
+        _anew(domain, key, sighting, event)
 
 
 def _is_over(domain: Domain, incident_id: str | None, gone_us: int) -> bool:
@@ -191,26 +234,20 @@ def _is_over(domain: Domain, incident_id: str | None, gone_us: int) -> bool:
     return not any(domain.stands(key) for key in domain.standing.evidence.get(incident_id, ()))
 
 
-def _date(sighting: Sighting, event: Event) -> None:
-    if event.at is not None and sighting.source == _source(event):
-        at_us = to_microseconds(event.at)
-        sighting.at_us = at_us if sighting.at_us is None else max(sighting.at_us, at_us)
-
-
 def _anew(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
     """A symptom that had been gone is the first of something new, not more of the old."""
     sighting.first_us = sighting.last_us = domain.state.live_us
     sighting.count = 0
-    sighting.source, sighting.at_us = _source(event), _at_us(event)
-    sighting.witnesses.clear()
-    sighting.planes.clear()
+    sighting.source = _source(event)
     if sighting.incident is not None:
         domain.check_end(sighting.incident, domain.state.live_us)
         domain.own(key, None)
     domain.mark(key)
 
 
-def clear(domain: Domain, key: SymptomKey, event: Event | None = None) -> None:
+def clear(
+    domain: Domain, key: SymptomKey, event: Event | None = None, *, spooled: bool = False
+) -> None:
     """Let a symptom end; it is forgotten, or its incident closed, once things have settled."""
     state = domain.state
     sighting = state.sightings.get(key)
@@ -218,10 +255,10 @@ def clear(domain: Domain, key: SymptomKey, event: Event | None = None) -> None:
         _remember_clear(domain, key, event)
         return
     if event is not None:
-        if _is_older(event, sighting):
+        if _is_older(domain, sighting.stamps, event, spooled=spooled):
             state.count("overtaken")
             return
-        _date(sighting, event)
+        _date(sighting.stamps, event)
     if sighting.cleared_us is None:
         _end(domain, key, sighting, event)
 
@@ -244,7 +281,9 @@ def _remember_clear(domain: Domain, key: SymptomKey, event: Event | None) -> Non
         return
     if key not in state.overtaking:
         state.wake(state.live_us + domain.knob_us["lateness"], "overtaking", *key)
-    state.overtaking[key] = Clear(_source(event), to_microseconds(event.at), state.live_us)
+    kept = state.overtaking.setdefault(key, Clear(state.live_us))
+    kept.came_us = state.live_us
+    _date(kept.stamps, event)
 
 
 def forget_clear(domain: Domain, key: SymptomKey) -> None:

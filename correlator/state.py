@@ -37,12 +37,12 @@ class Sighting:
     cleared_us: int | None = None
     event_ids: list[str] = field(default_factory=list)
     incident: str | None = None
-    witnesses: list[str] = field(default_factory=list)
-    """Sources that saw it live, up to five; what was spooled bears no witness."""
-    at_us: int | None = None
-    """When it last changed by the clock of `source`."""
-    planes: list[str] = field(default_factory=list)
-    """Networks it was seen over, e.g. mgmt, where its events name them."""
+    witnesses: dict[str, int] = field(default_factory=dict)
+    """Source that saw it live → since when; up to five; what was spooled bears no witness."""
+    stamps: dict[str, int] = field(default_factory=dict)
+    """Source → when it last spoke of this, by its own clock; the last few sources."""
+    planes: dict[str, list[str]] = field(default_factory=dict)
+    """Network it was seen over, e.g. mgmt, where its events name one → by which witnesses."""
     told_us: dict[str, int] = field(default_factory=dict)
     """witness → when it last told of it."""
     is_unknown: bool = False
@@ -53,9 +53,9 @@ class Sighting:
 class Clear:
     """A clear of something that did not stand: its raise may still be on its way."""
 
-    source: str
-    at_us: int
     came_us: int
+    stamps: dict[str, int] = field(default_factory=dict)
+    """Source → when it said so, by its own clock."""
 
 
 @dataclass(slots=True)
@@ -76,6 +76,10 @@ class Sent:
     generation: int = 0
     """Of the target when it was decided: sent again, it still means that life of it."""
     boot_id: str = ""
+    epoch: int | None = None
+    """Under which it last left."""
+    accepted_us: int | None = None
+    """When its actuator was last known to be at it, live time."""
     policy: str = ""
     left_us: int = 0
     """Log time of the decision; `expires_us` is log time too."""
@@ -176,6 +180,8 @@ class EngineState:
     alive: dict[SymptomKey, int] = field(default_factory=dict)
     overtaking: dict[SymptomKey, Clear] = field(default_factory=dict)
     pulses: dict[str, tuple[int, str]] = field(default_factory=dict)
+    heard_us: dict[str, int] = field(default_factory=dict)
+    """Host → when its own collector was last heard, live time."""
     levels: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     incidents: dict[str, IncidentState] = field(default_factory=dict)
     ended: dict[str, IncidentState] = field(default_factory=dict)

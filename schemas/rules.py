@@ -123,6 +123,14 @@ class Limits(Strict):
         validate_default=True,
         description="after a hold each target is confirmed anew, or so long is waited (d5, H9)",
     )
+    heard: Duration = Field(
+        "3s",
+        validate_default=True,
+        description="after a pulse of its own collector no host counts as dead: three beats (H30)",
+    )
+    fleet_share_max: float = Field(
+        0.3, gt=0.0, le=1.0, description="hosts found guilty or ended at one time (d5: 30 %)"
+    )
     fences_running_max: int = Field(
         1, ge=1, le=3, description="fences of a domain at one time (d5: 1, and 3 over all domains)"
     )

@@ -46,7 +46,7 @@ FOUND_BY = {
     "speaks_again": "X22-answers-in-a-hold",
     "one_witness": "X01-one-liar",
     "one_plane": "C03-all-told-over-management",
-    "failure_group": "C04b-two-hosts-of-a-rack",
+    "failure_group": "X13-storm-ends",
     "too_young": "C12c-one-host-first",
     "one_at_a_time": "X11-one-fence-at-a-time",
     "opted_out": "X16-what-vms-want",

@@ -15,13 +15,14 @@ from rich.progress import track
 from tests.simulation.run import Outcome, run
 
 PROCESSES = 2
-FAULTS_MIN = 3
 SHOWN = 5
+DAY_S = 86_400
+SEEDS_A_DAY = 100_000
 
 
-def outcomes(seeds: range, console: Console) -> Iterator[Outcome]:
+def outcomes(seeds: range, jobs: int, console: Console) -> Iterator[Outcome]:
     """Yield what comes of each seed, in order, with a bar that shows how far it is."""
-    with multiprocessing.Pool(PROCESSES) as pool:
+    with multiprocessing.Pool(jobs) as pool:
         done = pool.imap(run, seeds, chunksize=4)
         yield from track(done, "simulating", total=len(seeds), console=console)
 
@@ -44,6 +45,7 @@ def summary(found: list[Outcome]) -> dict[str, object]:
         broken.update({violation.invariant for violation in outcome.violations})
     return {
         "runs": len(found),
+        "first_seed": min((outcome.seed for outcome in found), default=None),
         "simulated_s": round(sum(outcome.simulated_s for outcome in found)),
         "steps": sum(outcome.steps for outcome in found),
         "inputs": sum(outcome.records for outcome in found),
@@ -66,17 +68,27 @@ def report(outcome: Outcome) -> str:
     return "\n".join([*lines, f"  again: {again}"])
 
 
+def seed_of(text: str) -> int:
+    """Return a seed; `today` gives every day worlds of its own, far from those of another day."""
+    if text != "today":
+        return int(text)
+    return int(time.time() // DAY_S) * SEEDS_A_DAY
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the simulations that the command line asks for; return 1 where one found something."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=100, help="how many (default: 100)")
-    parser.add_argument("--seed", type=int, default=1, help="of the first run (default: 1)")
+    parser.add_argument(
+        "--seed", type=seed_of, default=1, help="of the first run, or `today` (default: 1)"
+    )
     parser.add_argument("--minutes", type=float, help="stop after so long, whatever is left")
+    parser.add_argument("--jobs", type=int, default=PROCESSES, help="processes (default: 2)")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     given = parser.parse_args(arguments)
     seeds = range(given.seed, given.seed + given.runs)
     start = time.monotonic()
-    found = list(until(outcomes(seeds, Console(stderr=True)), given.minutes))
+    found = list(until(outcomes(seeds, given.jobs, Console(stderr=True)), given.minutes))
     figures = summary(found)
     bad = [outcome for outcome in found if outcome.violations]
     if given.output == "json":

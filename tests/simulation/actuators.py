@@ -17,7 +17,7 @@ from schemas.outputs import DESTRUCTIVE_VERBS, Action
 from tests.simulation.kernel import Kernel
 from tests.simulation.log import Log
 from tests.simulation.observers import boot_id
-from tests.simulation.physics import Host, World
+from tests.simulation.physics import Copy, Host, World
 from tests.simulation.site import placement
 
 Ending = Literal["CONFIRMED", "FAILED", "TIMED_OUT", "UNKNOWN", "REJECTED"]
@@ -55,7 +55,7 @@ class Actuator:
     skips: frozenset[str] = frozenset()
     alive: bool = True
     mood: str = ""
-    """`late`, `twice`, `stuck` (acts, reports a time-out) or nothing."""
+    """`late`, `twice`, `stuck` (acts, reports a time-out), `unsure` (cannot tell) or nothing."""
     store: dict[str, Result] = field(default_factory=dict)
     epoch: int = 0
     tokens: dict[str, int] = field(default_factory=dict)
@@ -71,6 +71,10 @@ class Actuator:
     """Hosts whose BMC will once say OFF while it is on."""
     refusals: dict[str, int] = field(default_factory=dict)
     _backlog: list[Action] = field(default_factory=list)
+    _unfinished: list[Callable[[], None]] = field(default_factory=list)
+    """What it was at when it crashed."""
+    _latest: dict[str, Action] = field(default_factory=dict)
+    """Idempotency key → the action as it was last sent: a new owner sends it again."""
 
     @property
     def kernel(self) -> Kernel:
@@ -85,6 +89,8 @@ class Actuator:
             self._backlog.append(action)
             return
         stored = self.store.get(action.idempotency_key)
+        if not self._is_stale(action):
+            self._latest[action.idempotency_key] = action
         if stored is not None and "dedupe" not in self.skips:
             self._answer(action, stored.state, stored.proof)
             return
@@ -98,11 +104,25 @@ class Actuator:
             self.running[action.target] = action.idempotency_key
             self._answer(action, "ACCEPTED", {})
         self.store[action.idempotency_key] = self._result(action, "RUNNING", {})
-        self.kernel.after(self.rng.uniform(0.02, 0.3), lambda: self._carry_out(action))
+        self._later(self.rng.uniform(0.02, 0.3), lambda: self._carry_out(action))
+
+    def _later(self, wait_s: float, do: Callable[[], None]) -> None:
+        """Go on after a while, or when it is back from a crash: it then looks anew."""
+
+        def go_on() -> None:
+            if self.alive:
+                do()
+            else:
+                self._unfinished.append(do)
+
+        self.kernel.after(wait_s, go_on)
 
     def recover(self) -> None:
         """Come back after a crash: the store is there, and so is what has come since."""
         self.alive = True
+        unfinished, self._unfinished = self._unfinished, []
+        for go_on in unfinished:
+            go_on()
         backlog, self._backlog = self._backlog, []
         for action in backlog:
             self.receive(action)
@@ -111,14 +131,20 @@ class Actuator:
         """Learn from the log that another worker owns the domain."""
         self.epoch = max(self.epoch, epoch)
 
+    def _is_stale(self, action: Action) -> bool:
+        return action.epoch < self.epoch and "epoch" not in self.skips
+
+    def _is_late(self, action: Action) -> bool:
+        due_us = to_microseconds(datetime.fromisoformat(action.expires_at))
+        return due_us < self.kernel.now_us and "expiry" not in self.skips
+
     def _refusal(self, action: Action) -> str:
-        late = to_microseconds(datetime.fromisoformat(action.expires_at)) < self.kernel.now_us
         token = getattr(action, "fence_token", 0)
         refusals = {
-            "stale_epoch": action.epoch < self.epoch and "epoch" not in self.skips,
-            "expired": late and "expiry" not in self.skips,
+            "stale_epoch": self._is_stale(action),
+            "expired": self._is_late(action),
             "revoked": action.idempotency_key in self.revoked,
-            "mode": action.mode != "enforce",
+            "mode": action.mode == "dry_run",
             "stale_token": 0 < token < self.tokens.get(action.target, 0),
             "locked": self.running.get(action.target, action.idempotency_key)
             != action.idempotency_key,
@@ -162,18 +188,18 @@ class Actuator:
     # ---- acting ------------------------------------------------------------------------
 
     def _carry_out(self, action: Action) -> None:
-        if action.idempotency_key in self.revoked or not self._preconditions_hold(action):
-            self._end(action, "REJECTED", {"reason": "precondition"})
+        if self._is_stale(self._latest.get(action.idempotency_key, action)):
+            self._end(action, "REJECTED", {"reason": "stale_epoch"})
+            return
+        gone = action.idempotency_key in self.revoked or self._is_late(action)
+        if gone or not self._preconditions_hold(action):
+            self._end(action, "REJECTED", {"reason": "precondition", "precondition": "as thought"})
             return
         kind, _, name = action.target.partition(":")
-        if action.verb == "fence":
-            self._fence(action, self.world.hosts[name])
-        elif action.verb in COPYING and kind == "vm":
-            self._copy(action, name)
-        elif action.verb == "restart_vm" and kind == "vm":
-            self._restart(action, name)
-        elif action.verb == "unfence":
-            self._unfence(action, self.world.hosts[name])
+        if kind == "vm" and action.verb in ON_VM:
+            ON_VM[action.verb](self, action, name)
+        elif kind == "host" and action.verb in ON_HOST:
+            ON_HOST[action.verb](self, action, self.world.hosts[name])
         else:
             self._harmless(action)
 
@@ -195,7 +221,7 @@ class Actuator:
             self._effect(action, "pdu_off", host.name)
             host.outlet_on = False
             self._safe_to_return(host)
-            self.kernel.after(self.rng.uniform(0.5, 2.0), lambda: self._prove(action, host))
+            self._later(self.rng.uniform(0.5, 2.0), lambda: self._prove(action, host))
         elif method == "storage_blocklist":
             self._effect(action, "storage_blocklist", host.name)
             host.blocked = True
@@ -204,10 +230,24 @@ class Actuator:
         else:
             self._end(action, "FAILED", {"method": method, "reason": "not armed"})
 
+    def _destroy(self, action: Action, vm: str) -> None:
+        """End one VM by libvirt, and look whether it is gone: the fence of that VM alone."""
+        host = self.world.hosts[self.world.place[vm]]
+        if not self.world.answers(host, "mgmt") or vm in self.world.migrating:
+            self._end(action, "FAILED", {"method": "vm_destroy", "reason": "libvirt is silent"})
+            return
+        self._effect(action, "destroy", host.name)
+        for copy in [one for one in self.world.copies_of(vm) if one.host == host.name]:
+            copy.state = "dead"
+        self.world.settle()
+        self.proofs[action.idempotency_key] = Proof(host.name, host.boots)
+        proof = {"method": "vm_destroy", "observed_state": "DESTROYED"}
+        self._end(action, "CONFIRMED", proof)
+
     def _bmc_off(self, action: Action, host: Host) -> None:
         if not self.world.bmc_answers(host):
             silent: Ending = self.rng.choice(("FAILED", "TIMED_OUT"))
-            self.kernel.after(
+            self._later(
                 self.rng.uniform(3.0, 10.0),
                 lambda: self._end(action, silent, {"method": "bmc_off"}),
             )
@@ -218,7 +258,7 @@ class Actuator:
             self._effect(action, "bmc_off", host.name)
         host.soft_on = False
         self._safe_to_return(host)
-        self.kernel.after(self.rng.uniform(0.5, 3.0), lambda: self._prove(action, host))
+        self._later(self.rng.uniform(0.5, 3.0), lambda: self._prove(action, host))
 
     def _reads_off(self, host: Host) -> bool:
         if host.name in self.lying_bmcs:
@@ -232,42 +272,81 @@ class Actuator:
         self.world.settle()
 
     def _prove(self, action: Action, host: Host) -> None:
-        observed = "BLOCKED" if host.blocked and self.world.powered(host) else "OFF"
+        method = getattr(action, "method", "") or "bmc_off"
+        observed = "BLOCKED" if method == "storage_blocklist" else "OFF"
         if observed == "OFF" and self.world.powered(host):
             self._end(action, "FAILED", {"reason": "reads ON"})
             return
-        method = getattr(action, "method", "") or "bmc_off"
+        if observed == "BLOCKED" and not host.blocked:
+            self._end(action, "FAILED", {"reason": "not blocked"})
+            return
         proof = {"method": method, "observed_state": observed}
         if self.mood == "stuck":
             self._end(action, "TIMED_OUT", {"method": method})
             return
+        if self.mood == "unsure":
+            self._end(action, "UNKNOWN", {"method": method})
+            return
         self.proofs[action.idempotency_key] = Proof(host.name, host.boots)
         self._end(action, "CONFIRMED", proof)
 
-    def _copy(self, action: Action, vm: str) -> None:
-        """Start a VM elsewhere; the cloud does what it is told, and tells where it runs."""
+    def _destination(self, action: Action, vm: str) -> Host | None:
+        """Return the emptiest host that could run a VM now, if there is one."""
         source = self.world.place[vm]
         up = [h for h in self.world.hosts.values() if h.os == "up" and self.world.stores(h)]
         free = [h for h in up if h.name != source and h.name not in self.in_maintenance]
         if action.placement:  # It names the host, and no other will do.
             free = [h for h in free if f"host:{h.name}" == action.placement.destination]
-        if not free:
-            self._end(action, "FAILED", {"reason": "no destination"})
+        taken = list(self.world.place.values())
+        return min(free, key=lambda h: (taken.count(h.name), h.name), default=None)
+
+    def _copy(self, action: Action, vm: str) -> None:
+        """Start a VM elsewhere; the cloud does what it is told, and tells where it runs."""
+        source, chosen = self.world.place[vm], self._destination(action, vm)
+        if chosen is None or vm in self.world.migrating:
+            self._end(action, "FAILED", {"reason": "no destination" if chosen is None else "busy"})
             return
-        chosen = min(free, key=lambda h: (list(self.world.place.values()).count(h.name), h.name))
         self._effect(action, f"copy to {chosen.name}", source)
         self.world.place[vm] = chosen.name
         copy = self.world.new_copy(vm, chosen.name, "starting")
+        self.world.settle()
+        self._later(6.0, lambda: self._verify(action, copy, source))
 
-        def verify() -> None:
-            ok = copy.state == "running"
-            for edge in placement(vm, chosen.name) if ok else ():
-                self._tell_placement(*edge)
-            self._end(action, "CONFIRMED" if ok else "FAILED", {"host": chosen.name})
+    def _verify(self, action: Action, copy: Copy, source: str) -> None:
+        """Tell what has come of a copy; one that neither runs nor has ended is not known."""
+        if copy.state in ("running", "stopped", "crashed"):
+            self.tell_placement(copy.vm, copy.host)
+            self._end(action, "CONFIRMED", {"host": copy.host})
+        elif copy.state == "dead":
+            if self.world.place[copy.vm] == copy.host:
+                self.world.place[copy.vm] = source
+            self._end(action, "FAILED", {"host": copy.host})
+        else:
+            self._end(action, "TIMED_OUT", {"host": copy.host})
 
-        self.kernel.after(6.0, verify)
+    def _migrate(self, action: Action, vm: str) -> None:
+        """Move a VM that runs; libvirt ends the source only when the destination has it."""
+        chosen = self._destination(action, vm)
+        if chosen is None:
+            self._end(action, "FAILED", {"reason": "no destination"})
+            return
+        name = chosen.name
+        self._effect(action, f"migrate to {name}", self.world.place[vm])
 
-    def _tell_placement(self, dependant: str, relation: str, dependency: str) -> None:
+        def done(moved: bool) -> None:  # noqa: FBT001 - what a callback is called with
+            if moved:
+                self.tell_placement(vm, name)
+            self._end(action, "CONFIRMED" if moved else "FAILED", {"host": name})
+
+        self.world.migrate(vm, name, lambda moved: self._later(0.0, lambda: done(moved)))
+        self.world.settle()
+
+    def tell_placement(self, vm: str, host: str) -> None:
+        """Let the cloud tell the log where a VM runs now."""
+        for edge in placement(vm, host):
+            self._tell_edge(*edge)
+
+    def _tell_edge(self, dependant: str, relation: str, dependency: str) -> None:
         delta = TopologyDelta.model_validate(
             {
                 "op": "move_edge",
@@ -286,20 +365,22 @@ class Actuator:
             copy.state = "dead"
         if host.os == "up":
             self.world.new_copy(vm, host.name, "starting")
+        self.world.settle()
         self._end(action, "CONFIRMED" if host.os == "up" else "FAILED", {})
 
     def _unfence(self, action: Action, host: Host) -> None:
         self._effect(action, "unfence", host.name)
         self.world.release(host)
         self.world.settle()
-        self.kernel.after(
+        self._later(
             30.0, lambda: self._end(action, "CONFIRMED" if host.os == "up" else "FAILED", {})
         )
 
     # ---- answering ---------------------------------------------------------------------
 
     def _end(self, action: Action, state: Ending, proof: dict[str, Any]) -> None:
-        self.running.pop(action.target, None)
+        if self.running.get(action.target) == action.idempotency_key:
+            del self.running[action.target]
         self.store[action.idempotency_key] = self._result(action, state, proof)
         self.on_done(action, state)
         self._answer(action, state, proof)
@@ -326,3 +407,16 @@ class Actuator:
             self.log.append(result)
         else:  # it is in the store: told when the actuator is back
             self.kernel.after(1.0, lambda: self._send(result))
+
+
+ON_VM: dict[str, Callable[[Actuator, Action, str], None]] = {
+    **dict.fromkeys(COPYING, Actuator._copy),  # noqa: SLF001 - of the class above
+    "fence": Actuator._destroy,  # noqa: SLF001
+    "restart_vm": Actuator._restart,  # noqa: SLF001
+    "live_migrate": Actuator._migrate,  # noqa: SLF001
+}
+ON_HOST: dict[str, Callable[[Actuator, Action, Host], None]] = {
+    "fence": Actuator._fence,  # noqa: SLF001
+    "unfence": Actuator._unfence,  # noqa: SLF001
+}
+"""Verb → how it is carried out; all others are harmless."""

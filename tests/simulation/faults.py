@@ -17,9 +17,11 @@ from tests.simulation.kernel import SECOND_US, Kernel
 from tests.simulation.log import Log
 from tests.simulation.observers import Condition, Network, Observers
 from tests.simulation.physics import Host, World
-from tests.simulation.site import FEEDS, RACKS, SIDES
+from tests.simulation.site import FEEDS, PLANES, RACKS, SIDES
 
 Mend = Callable[[], None]
+LAST_S = 190.0
+"""What waits for its moment gives up by then."""
 
 
 @dataclass
@@ -43,6 +45,10 @@ class Stage:
     def vm(self) -> str:
         """Return one of the VMs."""
         return self.rng.choice(list(self.world.site.home))
+
+    def is_busy(self, vm: str) -> bool:
+        """Claim that the cloud has a task with a VM, and lets nobody else at it."""
+        return f"vm:{vm}" in self.actuator.running or vm in self.world.migrating
 
     def command(self, command: CommandName, target: str, until_s: float | None = None) -> None:
         """Let an operator say something."""
@@ -217,6 +223,19 @@ def feed_loss(stage: Stage) -> Mend:
 # ---- observers and the log -------------------------------------------------------------------
 
 
+def isolated_prober(stage: Stage) -> Mend:
+    """A prober that reaches nobody takes that for the end of everybody."""
+    plane = stage.rng.choice(PLANES)
+    entities = [f"host:{host}" for host in stage.world.hosts]
+    lies = {Condition(one, "os.hb.lost", f"prober:{plane}", plane) for one in entities}
+    stage.observers.lies |= lies
+
+    def mend() -> None:
+        stage.observers.lies -= lies
+
+    return mend
+
+
 def collector_crash(stage: Stage) -> Mend:
     """A collector ends; its host is well."""
     host = stage.host()
@@ -275,8 +294,8 @@ def bmc_lies(stage: Stage) -> Mend:
     """A BMC says OFF once, to whoever asks next, and is on."""
     host = stage.host().name
     stage.actuator.lying_bmcs.add(host)
-    source = f"redfish:{host}"
-    stage.observers.say_once(f"host:{host}", "hw.power.off", source, taken_back_s=4.0)
+    off = Condition(f"host:{host}", "hw.power.off", f"redfish:{host}")
+    stage.observers.say_wrongly(off, taken_back_s=4.0)
     return lambda: stage.actuator.lying_bmcs.discard(host)
 
 
@@ -299,7 +318,7 @@ def actuator_crash(stage: Stage) -> Mend:
 
 def actuator_mood(stage: Stage) -> Mend:
     """The actuator answers late, twice, or says that what it did has timed out."""
-    stage.actuator.mood = stage.rng.choice(("late", "twice", "stuck"))
+    stage.actuator.mood = stage.rng.choice(("late", "twice", "stuck", "unsure"))
 
     def mend() -> None:
         stage.actuator.mood = ""
@@ -313,7 +332,7 @@ def correlator_death(stage: Stage) -> Mend:
         return _nothing
     snapshot, engine = stage.log.snapshot(), stage.log.engine
     if stage.rng.random() < 0.5:
-        stage.log.doom = lambda: _die(stage, snapshot)
+        stage.log.doom = stage.rng.random(), lambda: _die(stage, snapshot)
 
     def at_last() -> None:
         if stage.log.engine is engine:
@@ -345,15 +364,109 @@ def _die(stage: Stage, snapshot: tuple[int, str]) -> None:
 
 
 def user_stop(stage: Stage) -> Mend:
-    """A user stops a VM; the cloud refuses while a task of its own has it."""
-    vm = stage.vm()
-    if f"vm:{vm}" in stage.actuator.running:
+    """A user stops a VM, and starts it again; the cloud refuses while a task of its own has it."""
+    vm, world = stage.vm(), stage.world
+    if stage.is_busy(vm) or vm in world.stopped:
         return _nothing
-    stage.world.stopped.add(vm)
-    for copy in stage.world.copies_of(vm):
-        copy.state = "stopped"
-    stage.observers.say_once(f"vm:{vm}", "user.vm.stop", "nova:api")
+    world.stopped.add(vm)
+    for copy in world.copies_of(vm):
+        if world.answers(world.hosts[copy.host], "mgmt"):  # else it is stopped when found
+            copy.state = "stopped"
+    if stage.rng.random() < 0.5:
+        return _nothing
+
+    def start() -> None:
+        host = world.hosts[world.place[vm]]
+        if not stage.is_busy(vm) and world.answers(host, "mgmt") and vm in world.stopped:
+            world.stopped.discard(vm)
+            if not any(world.copies_of(vm)):
+                world.new_copy(vm, host.name, "starting")
+
+    return start
+
+
+def user_migration(stage: Stage) -> Mend:
+    """An operator of the cloud moves a VM, which nobody had announced."""
+    vm, world = stage.vm(), stage.world
+    others = [host.name for host in world.hosts.values() if host.name != world.place[vm]]
+    to = stage.rng.choice(others)
+    if stage.is_busy(vm) or vm in world.stopped:
+        return _nothing
+
+    def done(moved: bool) -> None:  # noqa: FBT001 - what a callback is called with
+        if moved:
+            stage.actuator.tell_placement(vm, to)
+
+    world.migrate(vm, to, done)
     return _nothing
+
+
+def power_button(stage: Stage) -> Mend:
+    """Somebody switches a host on that was fenced, as soon as there is one."""
+
+    def press() -> None:
+        fenced = [h for h in stage.world.hosts.values() if not (h.soft_on and h.outlet_on)]
+        idle = [host for host in fenced if host.name not in stage.actuator.in_maintenance]
+        for host in idle[:1]:
+            host.soft_on = host.outlet_on = True
+            stage.world.settle()
+        if not idle and stage.kernel.now_s < LAST_S:
+            stage.kernel.after(2.0, press)
+
+    press()
+    return _nothing
+
+
+def destination_dies(stage: Stage) -> Mend:
+    """The host to which a VM is being brought loses power, as soon as there is one."""
+    world, struck = stage.world, list[Host]()
+
+    def strike() -> None:
+        coming = [c.host for c in world.copies if c.state == "starting" and c.number > 1]
+        for name in coming[:1]:
+            world.hosts[name].supply_ok = False
+            struck.append(world.hosts[name])
+            world.settle()
+        if not coming and stage.kernel.now_s < LAST_S:
+            stage.kernel.after(1.0, strike)
+
+    strike()
+
+    def mend() -> None:
+        for host in struck:
+            host.supply_ok = True
+
+    return mend
+
+
+def panic_then_power(stage: Stage) -> Mend:
+    """A kernel panics, and its host loses power while it dumps."""
+    host = stage.host()
+    if host.os == "up":
+        stage.world.panic(host)
+
+    def fail() -> None:
+        host.supply_ok = False
+        stage.world.settle()
+
+    def mend() -> None:
+        host.supply_ok = True
+
+    stage.kernel.after(stage.rng.uniform(2.0, 18.0), fail)
+    return mend
+
+
+def uplink_cut(stage: Stage) -> Mend:
+    """Nothing of some planes gets in or out of a rack; inside all goes on."""
+    rack = stage.rng.choice(RACKS)
+    planes = stage.rng.choice((("tenant",), ("mgmt",), ("storage",), ("mgmt", "tenant"), PLANES))
+    cut = {(rack, plane) for plane in planes}
+    stage.world.cut_uplinks |= cut
+
+    def mend() -> None:
+        stage.world.cut_uplinks -= cut
+
+    return mend
 
 
 def maintenance(stage: Stage) -> Mend:
@@ -403,12 +516,16 @@ PHYSICAL: dict[Callable[[Stage], Mend], int] = {
     bmc_dead: 2,
     plane_loss: 3,
     feed_loss: 2,
+    uplink_cut: 2,
+    panic_then_power: 1,
+    destination_dies: 1,
 }
 """Fault → how often, against the others."""
 OTHERS: dict[Callable[[Stage], Mend], int] = {
     collector_crash: 2,
     observers_cut_off: 3,
     liar: 2,
+    isolated_prober: 1,
     wrong_clock: 1,
     bmc_lies: 1,
     log_outage: 2,
@@ -416,6 +533,8 @@ OTHERS: dict[Callable[[Stage], Mend], int] = {
     actuator_mood: 4,
     correlator_death: 5,
     user_stop: 3,
+    user_migration: 2,
+    power_button: 1,
     maintenance: 3,
     hold: 3,
 }

@@ -22,6 +22,7 @@ from tests.simulation.site import Site
 
 DOMAIN = "pod-1"
 PACK = Path(__file__).resolve().parents[2] / "rules" / "nfvi-next"
+NEVER = 1 << 62
 TICK_SOONEST_US = 1_000
 """Ticks are at least so far apart."""
 
@@ -41,8 +42,9 @@ def new_engine(site: Site) -> Engine:
 class Log:
     """Everything that was appended, and the worker that holds it."""
 
-    def __init__(self, kernel: Kernel, site: Site) -> None:
+    def __init__(self, kernel: Kernel, site: Site, skips: frozenset[str] = frozenset()) -> None:
         self.kernel = kernel
+        self.skips = skips
         self.records: list[Stamped] = []
         self.engine: Engine | None = new_engine(site)
         self.on_append: Callable[[Stamped], None] = lambda record: None
@@ -51,12 +53,16 @@ class Log:
         self.epoch = -1
         """Offset of the claim of the present holder."""
         self.latest_claim_us = 0
-        self.doom: Callable[[], None] | None = None
-        """What ends the holder when it has decided on an action and not yet published it."""
+        self.doom: tuple[float, Callable[[], None]] | None = None
+        """(share that still gets out, what ends the holder) when it has next decided to act."""
         self.unsaid: list[Action] = []
         """What it then had decided on."""
         self.is_out = False
         """The broker takes nothing; producers keep what they have."""
+        self.checked_from = NEVER
+        """Offset from which on what is said is kept, to be compared with a second reading."""
+        self.said: dict[int, list[Output]] = {}
+        self._cut = 0, ""
         self._held_back: list[tuple[Input, bool]] = []
         self._claims = 0
         self._tick_due_us: int | None = None
@@ -75,14 +81,22 @@ class Log:
         if self.engine is None:
             return
         outputs = self.engine.step(record)
-        acts = [output for output in outputs if isinstance(output, Action)]
-        if self.doom is not None and acts:
-            self.unsaid = acts
-            self.doom()
+        if record.offset >= self.checked_from:
+            self.said[record.offset] = outputs
+        if self.doom is not None and any(isinstance(output, Action) for output in outputs):
+            self._say_in_part(outputs, *self.doom)
             return
         for output in outputs:
             self.on_output(output)
         self._tick_when_due()
+
+    def _say_in_part(self, outputs: list[Output], share: float, end: Callable[[], None]) -> None:
+        """Let the holder die between two words."""
+        out = int(share * len(outputs))
+        for output in outputs[:out]:
+            self.on_output(output)
+        self.unsaid = [output for output in outputs[out:] if isinstance(output, Action)]
+        end()
 
     def return_to_service(self) -> None:
         """Take all that producers have kept, now: an outage ends in a burst."""
@@ -140,8 +154,7 @@ class Log:
     def take_over(self, snapshot: tuple[int, str], dead: Engine) -> None:
         """Let a successor restore, catch up in silence, and claim."""
         start, text = snapshot
-        schema = dead.state.topology.schema
-        engine = Engine(restore(json.loads(text), schema), rules())
+        engine = self._restored(text)
         for record in self.records[start:]:
             engine.step(record)
             if record.offset == dead.state.offset:
@@ -149,9 +162,34 @@ class Log:
         self.engine = engine
         self.claim()
 
-    def _compare(self, engine: Engine, dead: Engine) -> None:
-        if engine.state.text() != dead.state.text():
+    def _restored(self, text: str) -> Engine:
+        state = restore(json.loads(text), rules().schema)
+        if "memory" in self.skips:
+            state.heard_us.clear()
+        return Engine(state, rules())
+
+    def _compare(self, engine: Engine, other: Engine) -> None:
+        if engine.state.text() != other.state.text():
             self.on_drift("a restored snapshot and the log since did not give the same state")
+
+    def check_from_now(self) -> None:
+        """Keep what the holder knows now, and all that is said from now on."""
+        if self.engine is not None:
+            self._cut = self.snapshot()
+            self.checked_from = self._cut[0]
+
+    def read_again(self) -> None:
+        """Fold the log since then a second time; everything must be said alike (I11)."""
+        if self.engine is None or self.checked_from == NEVER:
+            return
+        start, text = self._cut
+        engine = self._restored(text)
+        for record in self.records[start:]:
+            outputs = engine.step(record)
+            if outputs != self.said.get(record.offset, outputs):
+                self.on_drift(f"offset {record.offset} was answered otherwise when read again")
+                return
+        self._compare(engine, self.engine)
 
     def late_words(self, dead: Engine, until: int) -> list[Action]:
         """Return what a worker still does that wakes before it reads that it was replaced."""

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from correlator import guards
+from correlator import guards, planner
 
-TUPLES = ("PLAN_GUARDS", "STEP_GUARDS", "DESTRUCTIVE_GUARDS", "TARGET_GUARDS")
+RETURNING = ("still_moving", "soaking", "not_rebooted")
+"""What an unfence waits for."""
+TUPLES = ("PLAN_GUARDS", "STEP_GUARDS", "DESTRUCTIVE_GUARDS", "TARGET_GUARDS", "RETURN_GUARDS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,10 @@ class Mutation:
     guards: tuple[str, ...] = ()
     """Functions of `correlator.guards`."""
     skips: frozenset[str] = frozenset()
-    """Duties of the actuator: dedupe, epoch, expiry, preconditions, needs."""
+    """Duties of the actuator: dedupe, epoch, expiry, preconditions, needs; of a worker: memory."""
     found_by: frozenset[str] = frozenset()
+    silent: tuple[str, ...] = ()
+    """Functions of `correlator.planner` that do nothing."""
     more: tuple[str, ...] = ()
     """Faults added to every run, by name: the guard is for them."""
 
@@ -40,7 +44,9 @@ MUTATIONS: dict[str, Mutation] = {
         guards=("stream_gap",), found_by=frozenset({"I4"}), more=("log_outage", "log_outage")
     ),
     "one witness and one plane are enough": Mutation(
-        guards=("one_witness", "one_plane"), found_by=frozenset({"I3", "healthy"})
+        guards=("one_witness", "one_plane", "speaks_now"),
+        found_by=frozenset({"I3", "healthy"}),
+        more=("liar", "collector_crash", "liar"),
     ),
     "any share of the fleet may be fenced": Mutation(
         guards=("fleet_share", "failure_group"), found_by=frozenset({"I5"})
@@ -49,6 +55,26 @@ MUTATIONS: dict[str, Mutation] = {
         guards=("opted_out", "stopped_by_user"),
         skips=frozenset({"preconditions"}),
         found_by=frozenset({"I9"}),
+    ),
+    "the planner ignores maintenance": Mutation(
+        guards=("maintenance", "speaks_now"),
+        skips=frozenset({"preconditions"}),
+        found_by=frozenset({"I4"}),
+        more=("maintenance", "maintenance"),
+    ),
+    "nobody is called when a plan waits": Mutation(
+        silent=("_page", "_page_overdue"), found_by=frozenset({"I8"})
+    ),
+    "a successor forgets what its predecessor knew": Mutation(
+        skips=frozenset({"memory"}), found_by=frozenset({"I11"}), more=("correlator_death",)
+    ),
+    "a host comes back while its VMs are moved": Mutation(
+        guards=RETURNING, found_by=frozenset({"I12"})
+    ),
+    "a host that is heard may be fenced": Mutation(
+        guards=("speaks_now", "shared_cause", "silent_neighbour", "one_plane"),
+        found_by=frozenset({"healthy"}),
+        more=("liar", "liar", "uplink_cut"),
     ),
     "the actuator ignores the epoch": Mutation(
         skips=frozenset({"epoch"}),
@@ -65,13 +91,22 @@ MUTATIONS: dict[str, Mutation] = {
 def switched_off(mutation: Mutation) -> Iterator[None]:
     """Take the guards of a mutation out of the engine while the context lasts."""
     before = {name: getattr(guards, name) for name in TUPLES if hasattr(guards, name)}
+    spoke = {name: getattr(planner, name) for name in mutation.silent}
     try:
         for name, members in before.items():
             setattr(guards, name, tuple(one for one in members if not _is_off(one, mutation)))
+        for name in spoke:
+            setattr(planner, name, _nothing)
         yield
     finally:
         for name, members in before.items():
             setattr(guards, name, members)
+        for name, function in spoke.items():
+            setattr(planner, name, function)
+
+
+def _nothing(*_: object) -> None:
+    """Stand in for what is silenced."""
 
 
 def _is_off(guard: Callable[..., object], mutation: Mutation) -> bool:

@@ -39,6 +39,8 @@ LATENCY_S: dict[str, tuple[float, float]] = {
     "path.down": (1.0, 8.0),
     "path.all_down": (1.0, 10.0),
     "vm.event.stopped_failed": (0.02, 0.1),
+    "vm.event.migrating": (0.02, 0.1),
+    "user.vm.stop": (0.1, 1.0),
     "vm.hb.lost": (0.6, 3.0),
     "app.hb.lost": (0.6, 1.2),
     "app.health.bad": (0.5, 3.0),
@@ -73,6 +75,7 @@ class Network:
         """First words of sources whose messages do not get through, e.g. ``collector:h1``."""
         self.spools = False
         self._spool: list[Input] = []
+        """What is kept for later, in the order in which it was told."""
 
     def send(self, source: str, given: Input) -> bool:
         """Bring one message to the log, or not; claim that it gets there."""
@@ -95,8 +98,9 @@ class Network:
         """Let everybody through again; what was spooled follows, and is marked as such."""
         self.cut_off.clear()
         spooled, self._spool = self._spool, []
+        delay_s = 0.1
         for given in spooled:
-            delay_s = self.rng.uniform(0.1, 1.0)
+            delay_s += self.rng.uniform(0.0, 0.02)
             self.kernel.after(delay_s, lambda one=given: self.log.append(one, spooled=True))  # type: ignore[misc]
 
 
@@ -114,6 +118,8 @@ class Observers:
         self._pending: set[Condition] = set()
         self._ended: set[Condition] = set()
         self._said = 0
+        self._seen_version = -1
+        self._seen: dict[Condition, None] = {}
         self._pulses: dict[str, int] = {}
 
     def start(self) -> None:
@@ -126,7 +132,7 @@ class Observers:
 
     def look(self) -> None:
         """Notice what has changed; each observer will tell when its mechanism has found out."""
-        now = dict.fromkeys([*conditions(self.world), *sorted(self.lies)])
+        now = self._now()
         for condition in now:
             if condition not in self.told and condition not in self._pending:
                 self._later(condition, LATENCY_S[condition.signal])
@@ -138,14 +144,18 @@ class Observers:
         self._pending.add(condition)
         self.kernel.after(self.rng.uniform(*span_s), lambda: self._tell(condition))
 
-    def _is_so(self, condition: Condition) -> bool:
-        return condition in self.lies or condition in set(conditions(self.world))
+    def _now(self) -> dict[Condition, None]:
+        """Return all that is so, or is made up; worked out once for each state of the world."""
+        if self._seen_version != self.world.version:
+            self._seen_version = self.world.version
+            self._seen = dict.fromkeys(conditions(self.world))
+        return self._seen | dict.fromkeys(sorted(self.lies)) if self.lies else self._seen
 
     def _tell(self, condition: Condition) -> None:
         self._pending.discard(condition)
         if not can_tell(self.world, condition.source):
             return
-        is_so = self._is_so(condition)
+        is_so = condition in self._now()
         if is_so and condition not in self.told:
             self.told[condition] = self.kernel.now_us
             self._say(condition, "raised")
@@ -198,15 +208,12 @@ class Observers:
         now = from_microseconds(self.kernel.now_us)
         return datetime.fromisoformat(now) + skew
 
-    def say_once(
-        self, entity: str, signal: str, source: str, *, taken_back_s: float | None = None
-    ) -> None:
-        """Tell of something that is an event and not a state, or is taken back soon."""
-        condition = Condition(entity, signal, source)
-        self._say(condition, "raised")
-        if taken_back_s is not None:
-            for again in range(1, 4):
-                self.kernel.after(again * taken_back_s, lambda: self._still_clear(condition))
+    def say_wrongly(self, condition: Condition, taken_back_s: float) -> None:
+        """Tell of something that is not so, and take it back, if the teller can speak at all."""
+        if can_tell(self.world, condition.source):
+            self.told[condition] = self.kernel.now_us
+            self._say(condition, "raised")
+            self._later(condition, (taken_back_s, taken_back_s))
 
     def _pulse(self, host: Host) -> None:
         if can_tell(self.world, f"collector:{host.name}"):
@@ -248,6 +255,7 @@ def conditions(world: World) -> Iterator[Condition]:
         yield from _cables(world, host)
         yield from _storage(world, host)
     yield from _shared(world)
+    yield from _tasks(world)
     yield from _guests(world)
 
 
@@ -256,13 +264,16 @@ def _host_from_outside(world: World, host: Host) -> Iterator[Condition]:
     for plane in PLANES:
         if not world.answers(host, plane):
             yield Condition(entity, "os.hb.lost", f"prober:{plane}", plane)
-    for peer in world.site.peers(host.name):
+    for name in world.site.peers(host.name):
+        peer = world.hosts[name]
         # A prober that is itself cut off on a plane does not speak of others on it.
         for plane in ("mgmt", "tenant"):
-            if world.answers(world.hosts[peer], plane) and not world.answers(host, plane):
-                yield Condition(entity, "peer.reach", f"peer:{peer}/{plane}", plane)
-        if world.answers(world.hosts[peer], "tenant") and not world.reaches(host, "tenant"):
-            yield Condition(f"vswitch:{host.name}", "vs.bfd.down", f"peer:{peer}/ovs")
+            speaks = world.answers(peer, plane, peer.rack)
+            if speaks and not world.answers(host, plane, peer.rack):
+                yield Condition(entity, "peer.reach", f"peer:{name}/{plane}", plane)
+        speaks = world.answers(peer, "tenant", peer.rack)
+        if speaks and not world.reaches(host, "tenant", peer.rack):
+            yield Condition(f"vswitch:{host.name}", "vs.bfd.down", f"peer:{name}/ovs")
     if not (host.agent_ok and world.answers(host, "mgmt")):
         yield Condition(f"collector:{host.name}", "collector.lost", "hub:pulses")
         yield Condition(f"hypervisor:{host.name}", "nova.svc.down", "nova:api")
@@ -314,6 +325,14 @@ def _shared(world: World) -> Iterator[Condition]:
     for (rack, feed), is_on in world.feeds.items():
         if not is_on:
             yield Condition(f"power:{rack}/{feed}", "pdu.outlet.off", "poller:pdu")
+
+
+def _tasks(world: World) -> Iterator[Condition]:
+    """Yield what the cloud and libvirt tell of VMs that somebody works on."""
+    for vm in sorted(world.stopped):
+        yield Condition(f"vm:{vm}", "user.vm.stop", "nova:api")
+    for vm, host in world.migrating.items():
+        yield Condition(f"vm:{vm}", "vm.event.migrating", f"collector:{host}/libvirt")
 
 
 def _guests(world: World) -> Iterator[Condition]:

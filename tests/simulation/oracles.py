@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from correlator.engine import Engine, Stamped
 from schemas.inputs import Command, Event, Result
-from schemas.outputs import DESTRUCTIVE_VERBS, Action
+from schemas.outputs import DESTRUCTIVE_VERBS, Action, Decision, Incident, Output
 from tests.simulation.actuators import COPYING, Effect
 from tests.simulation.kernel import SECOND_US, START_US
 from tests.simulation.log import Log
@@ -23,8 +23,12 @@ WELL_US = 10 * SECOND_US
 """A host that has been well so long when its fence leaves was fenced for nothing."""
 EPOCH_KNOWN_US = SECOND_US // 2
 """By then every actuator has read who owns the domain."""
-INCIDENT_US = 120 * SECOND_US
-"""An incident that is older than this when all has long been mended is stuck."""
+INCIDENT_US = 150 * SECOND_US
+"""An incident that waits, and is older than this, is stuck: a person must know (d5: 120 s)."""
+FINAL_WORDS = frozenset(
+    {"opted_out", "stopped_by_user", "maintenance", "rejected", "guard_only_if", "dry_run_result"}
+)
+"""Refusals that end the matter."""
 SHARE_MAX, SHARE_WINDOW_US = 0.3, 600 * SECOND_US
 FENCES_AT_ONCE_MAX = 1
 FENCES_PER_HOST_MAX = 2
@@ -75,6 +79,15 @@ class Oracles:
     facts: dict[tuple[str, str, str], str] = field(default_factory=dict)
     """(entity, signal, source) raised in the log and not cleared → way by which it is known."""
     hold: bool = False
+    approved: set[str] = field(default_factory=set)
+    """Incidents of which a person has said that their plan may go on."""
+    opened_us: dict[str, int] = field(default_factory=dict)
+    roots: dict[str, str] = field(default_factory=dict)
+    """Incident → entity that it names."""
+    acted: set[str] = field(default_factory=set)
+    """Incidents for which something was done."""
+    waiting: dict[str, str] = field(default_factory=dict)
+    """Incident → what its plan waits for."""
     sessions: dict[str, int] = field(default_factory=dict)
     """Entity → end of its maintenance, log time."""
     doubt_until_us: int = 0
@@ -86,6 +99,8 @@ class Oracles:
     """Key of a copying action → host it was to copy from."""
     fenced_boots: dict[str, int] = field(default_factory=dict)
     """Host → its boots when a fence of it was last proven."""
+    destroyed: set[str] = field(default_factory=set)
+    """VMs that libvirt has ended, and seen to have ended."""
     fences_us: list[tuple[int, str, str]] = field(default_factory=list)
     effects: Counter[str] = field(default_factory=Counter)
     at_work: dict[str, str] = field(default_factory=dict)
@@ -121,7 +136,9 @@ class Oracles:
             self.facts[key] = str(event.attrs.get("plane") or WAYS.get(event.signal, ""))
 
     def _on_command(self, command: Command) -> None:
-        if command.command in ("hold", "release"):
+        if command.command == "approve":
+            self.approved.add(command.target)
+        elif command.command in ("hold", "release"):
             self.hold = command.command == "hold"
         elif command.command == "maintenance_start" and command.until is not None:
             self.sessions[command.target] = round(command.until.timestamp() * SECOND_US)
@@ -136,6 +153,47 @@ class Oracles:
 
     # ---- what the engine says ----------------------------------------------------------
 
+    def on_said(self, output: Output) -> None:
+        """Follow each incident from its opening to its end."""
+        if isinstance(output, Incident):
+            self._on_incident(output)
+        elif isinstance(output, Decision) and output.incident_id:
+            self._on_decision(output.incident_id, output)
+        elif isinstance(output, Action):
+            self.on_action(output)
+
+    def _on_decision(self, name: str, said: Decision) -> None:
+        """Remember what a plan waits for: not doubt after the deed, nor what a host returns by."""
+        if said.verdict == "act":
+            self.acted.add(name)
+            self.waiting.pop(name, None)
+        elif said.verdict in ("wait", "refuse") and not self._ends_a_matter(name, said):
+            self.waiting[name] = said.reason
+
+    def _ends_a_matter(self, name: str, said: Decision) -> bool:
+        doubts_deed = said.reason == "confidence_below_policy" and name in self.acted
+        return said.reason in FINAL_WORDS or doubts_deed or "unfence" in said.text
+
+    def _on_incident(self, incident: Incident) -> None:
+        name, now_us = incident.incident_id, self.world.kernel.now_us
+        if incident.state == "cleared":
+            entity = incident.causes[0].entity
+            self.world.kernel.after(1.0, lambda: self._came_to_an_end(name, entity))
+            return
+        self.opened_us.setdefault(name, now_us)
+        root = incident.causes[0].entity
+        if self.roots.setdefault(name, root) != root:  # Another plan, which has said nothing yet.
+            self.roots[name] = root
+            self.waiting.pop(name, None)
+
+    def _came_to_an_end(self, name: str, entity: str) -> None:
+        """An incident that waited too long must have called a person (I8)."""
+        now_us = self.world.kernel.now_us
+        age_us = now_us - self.opened_us.pop(name, now_us)
+        if age_us > INCIDENT_US and name in self.waiting and name not in self.paged:
+            text = f"incident of {entity} waited ({self.waiting[name]}) for {age_us // SECOND_US} s"
+            self._broken("I8", f"{text}, nobody was paged", entity.partition(":")[2])
+
     def on_action(self, action: Action) -> None:
         """Judge an action as it leaves, by what the log had said until then."""
         self.actions[action.verb] += 1
@@ -148,7 +206,7 @@ class Oracles:
             self._copy_has_proof(action)
         if action.verb == "unfence":
             self._all_copied(name)
-        if action.verb == "fence":
+        if action.verb == "fence" and name in self.world.hosts:
             self._witnessed(action, name)
         if action.verb in DESTRUCTIVE_VERBS:
             self._allowed_now(action, name)
@@ -186,12 +244,14 @@ class Oracles:
     def _allowed_now(self, action: Action, name: str) -> None:
         now_us = self.world.kernel.now_us
         host = f"host:{self.world.place.get(name, name)}"
+        drains = action.verb == "live_migrate"  # What a session asks for itself.
+        asks = action.mode == "approve" and action.incident_id not in self.approved
         reasons = {
+            "nobody has approved it": asks,
+            "it is no more than a trial": action.mode == "dry_run",
             "the domain is held": self.hold,
             "the log has just had a gap": now_us < self.doubt_until_us,
-            # A session's own host is emptied by moving what runs on it, and by nothing else.
-            "it is under maintenance": self.sessions.get(host, 0) > now_us
-            and action.verb != "live_migrate",
+            "it is under maintenance": self.sessions.get(host, 0) > now_us and not drains,
         }
         for text in [text for text, applies in reasons.items() if applies]:
             self._broken("I4", f"{action.verb} {action.target} although {text}", name)
@@ -205,7 +265,7 @@ class Oracles:
         if self.effects[action.idempotency_key] > 1:
             self._broken("I6", f"{action.verb} {action.target} took effect twice", name)
         self._owned(action, name)
-        if action.verb == "fence":
+        if action.verb == "fence" and name in self.world.hosts:
             self._fence_was_due(effect)
         if action.verb in ON_VM:
             self._vm_may_be_touched(action, name)
@@ -239,7 +299,8 @@ class Oracles:
 
     def _source_is_dead(self, effect: Effect, vm: str) -> None:
         boots = self.world.hosts[effect.host].boots
-        if self.fenced_boots.get(effect.host) != boots:
+        destroyed = vm in self.destroyed and not any(self.world.copies_of(vm))
+        if self.fenced_boots.get(effect.host) != boots and not destroyed:
             text = f"{vm} was copied while {effect.host} was not fenced since its last boot"
             self._broken("I1", text, vm)
 
@@ -249,7 +310,7 @@ class Oracles:
             self._broken("I5", f"{verbs['fence']} fences at once", name)
         if sum(verbs[verb] for verb in COPYING) > COPIES_AT_ONCE_MAX:
             self._broken("I5", "too many copies at once", name)
-        if action.verb != "fence":
+        if action.verb != "fence" or name not in self.world.hosts:
             return
         self.fences_us.append((now_us, name, getattr(action, "method", "")))
         recent = {host for at, host, _ in self.fences_us if at > now_us - SHARE_WINDOW_US}
@@ -267,8 +328,11 @@ class Oracles:
         """Remember that an action is over, and what a fence has proven."""
         self.at_work.pop(action.idempotency_key, None)
         if action.verb == "fence" and state == "CONFIRMED":
-            name = action.target.partition(":")[2]
-            self.fenced_boots[name] = self.world.hosts[name].boots
+            kind, _, name = action.target.partition(":")
+            if kind == "vm":
+                self.destroyed.add(name)
+            else:
+                self.fenced_boots[name] = self.world.hosts[name].boots
 
     def on_double_write(self, vm: str, copy: Copy, writer: int) -> None:
         """Take the world's word that a disk has two writers."""
@@ -284,10 +348,5 @@ class Oracles:
 
     def at_end(self, engine: Engine) -> None:
         """Ask whether everything that began has come to an end, or to a person."""
-        for incident in [engine.state.incidents[name] for name in sorted(engine.state.incidents)]:
-            old = engine.state.live_us - incident.opened_us > INCIDENT_US
-            if old and incident.incident_id not in self.paged:
-                cause, entity = incident.fault
-                age_s = (engine.state.live_us - incident.opened_us) // SECOND_US
-                text = f"{cause} of {entity} is {incident.state} for {age_s} s, nobody was paged"
-                self._broken("I8", text, entity.partition(":")[2])
+        for name, incident in sorted(engine.state.incidents.items(), key=lambda one: one[0]):
+            self._came_to_an_end(name, incident.fault[1])

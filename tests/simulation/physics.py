@@ -17,6 +17,9 @@ Kernel_ = Literal["up", "hung", "panicked", "booting", "off"]
 BOOT_S = (15.0, 25.0)
 START_S = (2.0, 5.0)
 DUMP_S = (20.0, 40.0)
+ISOLATED = {"mgmt", "tenant"}
+"""A host that is lost on these can neither be managed nor serve."""
+MIGRATE_S = (3.0, 10.0)
 
 
 @dataclass(slots=True)
@@ -76,15 +79,21 @@ class World:
     links: dict[str, bool] = field(default_factory=dict)
     cut_planes: set[tuple[str, str]] = field(default_factory=set)
     """(host, plane) that a network's configuration has lost."""
+    cut_uplinks: set[tuple[str, str]] = field(default_factory=set)
+    """(rack, plane): inside the rack frames still pass, nothing gets in or out."""
     pool_ok: bool = True
     copies: list[Copy] = field(default_factory=list)
     place: dict[str, str] = field(default_factory=dict)
     """VM → host, as the cloud's database has it."""
     stopped: set[str] = field(default_factory=set)
     """VMs that their users have stopped."""
+    migrating: dict[str, str] = field(default_factory=dict)
+    """VM → host that it was on when its live migration began."""
     crashed_apps: set[str] = field(default_factory=set)
     disks: dict[str, Disk] = field(default_factory=dict)
     autostart: set[str] = field(default_factory=set)
+    version: int = 0
+    """Counts what has settled: between two counts nothing changes."""
     on_double_write: Callable[[str, Copy, int], None] = lambda vm, copy, writer: None
     on_settled: Callable[[], None] = lambda: None
 
@@ -107,7 +116,8 @@ class World:
 
     def rack_powered(self, rack: str) -> bool:
         """Claim that one feed of a rack is on."""
-        return any(self.feeds[rack, feed] for feed in FEEDS)
+        first, second = FEEDS  # Asked half of all the time: no loop.
+        return self.feeds[rack, first] or self.feeds[rack, second]
 
     def has_mains(self, host: Host) -> bool:
         """Claim that current reaches the supplies of a host."""
@@ -132,20 +142,26 @@ class World:
         switch = f"{host.rack}-{SIDES[card]}"
         return self.links[f"{host.name}/e{card}"] and self.switch_works(switch)
 
-    def reaches(self, host: Host, plane: str) -> bool:
-        """Claim that frames of a plane get to a host and back."""
-        wired = any(self.carrier(host, card) for card in range(len(SIDES)))
-        alive = self.powered(host) and host.os in ("up", "hung")
-        return alive and wired and (host.name, plane) not in self.cut_planes
+    def reaches(self, host: Host, plane: str, rack: str = "") -> bool:
+        """Claim that frames of a plane get to a host and back, from a rack or from outside all."""
+        if self.cut_uplinks and not self._passes(plane, host.rack, rack):
+            return False
+        if host.os not in ("up", "hung") or (host.name, plane) in self.cut_planes:
+            return False
+        return (self.carrier(host, 0) or self.carrier(host, 1)) and self.powered(host)
+
+    def _passes(self, plane: str, rack: str, other: str) -> bool:
+        cut = self.cut_uplinks
+        return rack == other or ((rack, plane) not in cut and (other, plane) not in cut)
 
     def stores(self, host: Host) -> bool:
         """Claim that what runs on a host can write to its volumes."""
         ok = self.pool_ok and host.storage_ok and not host.blocked
         return ok and self.reaches(host, "storage")
 
-    def answers(self, host: Host, plane: str) -> bool:
-        """Claim that user space of a host answers on a plane."""
-        return host.os == "up" and self.reaches(host, plane)
+    def answers(self, host: Host, plane: str, rack: str = "") -> bool:
+        """Claim that user space of a host answers on a plane, to a rack or to outside all."""
+        return host.os == "up" and self.reaches(host, plane, rack)
 
     def writes(self, copy: Copy) -> bool:
         """Claim that a copy of a VM writes right now."""
@@ -180,14 +196,39 @@ class World:
         return copy
 
     def _started(self, copy: Copy) -> None:
-        if copy.state == "starting":
-            copy.state = "stopped" if copy.vm in self.stopped else "running"
+        if copy.state != "starting":
+            return
+        if self.hosts[copy.host].os == "hung":  # It goes on when the host does.
+            self.kernel.after(1.0, lambda: self._started(copy))
+            return
+        copy.state = "stopped" if copy.vm in self.stopped else "running"
+        self.settle()
+
+    def migrate(self, vm: str, to: str, done: Callable[[bool], None]) -> None:
+        """Move a running VM; its old copy ends in the moment in which the new one takes over."""
+        moving = next((c for c in self.copies_of(vm) if c.state == "running"), None)
+        if moving is None or vm in self.migrating:
+            done(False)  # noqa: FBT003 - what a callback is called with
+            return
+        self.migrating[vm] = moving.host
+
+        def over() -> None:
+            del self.migrating[vm]
+            source, target = self.hosts[moving.host], self.hosts[to]
+            well = all(h.os == "up" and self.stores(h) for h in (source, target))
+            if well and self.writes(moving):
+                moving.state, self.place[vm] = "dead", to
+                self.new_copy(vm, to, "running")
             self.settle()
+            done(self.place[vm] == to)
+
+        self.kernel.after(self.rng.uniform(*MIGRATE_S), over)
 
     def settle(self) -> None:
         """Let a change take its course, then let all that lives write."""
         for host in self.hosts.values():
             self._settle_host(host)
+        self.version += 1
         self.write()
         self.on_settled()
 
@@ -206,8 +247,10 @@ class World:
         cards = range(len(SIDES))
         cabled = any(self.carrier(host, card) for card in cards)
         cabled = cabled or not any(self.switch_works(f"{host.rack}-{side}") for side in SIDES)
-        writes = (host.name, "storage") not in self.cut_planes
-        if not (well and cabled and writes):
+        own = {plane for name, plane in self.cut_planes if name == host.name}
+        shared = {plane for rack, plane in self.cut_uplinks if rack == host.rack}
+        lost = (own | shared) >= ISOLATED and not shared >= ISOLATED
+        if not (well and cabled and not lost and "storage" not in own):
             host.well_since_us = None
         elif host.well_since_us is None:
             host.well_since_us = self.kernel.now_us
@@ -223,6 +266,8 @@ class World:
         for copy in self.copies:
             if copy.host == host.name and self.place[copy.vm] != host.name:
                 copy.state = "dead"
+            elif copy.host == host.name and copy.vm in self.stopped and host.os == "up":
+                copy.state = "stopped"
         host.soft_on = host.outlet_on = True
         host.blocked = False
 

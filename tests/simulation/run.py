@@ -14,6 +14,7 @@ from tests.simulation.faults import Stage
 from tests.simulation.kernel import SECOND_US, START_US, Kernel
 from tests.simulation.log import Log
 from tests.simulation.observers import Network, Observers
+from tests.simulation.operators import Operators
 from tests.simulation.oracles import Oracles, Violation
 from tests.simulation.physics import World
 from tests.simulation.site import draw_site
@@ -23,6 +24,10 @@ MENDED_S = 190.0
 """By then everything is mended; operators then bring up what is down."""
 RUN_S = 450.0
 CLEAN_UP_S = 10.0
+APPROVE_SHARE = 0.15
+"""Of the sites let nothing destructive happen without a person's word."""
+READ_AGAIN_SHARE = 0.25
+"""Of the runs are folded a second time from a random moment on."""
 TRACE_LINES = 30
 KEPT = 20_000
 
@@ -56,7 +61,7 @@ class Run:
         self.kernel = Kernel()
         site = draw_site(rng)
         self.world = World(site, self.kernel, Random(rng.random()))
-        self.log = Log(self.kernel, site)
+        self.log = Log(self.kernel, site, skips)
         self.network = Network(self.kernel, self.log, Random(rng.random()))
         self.observers = Observers(self.world, self.network, Random(rng.random()))
         self.actuator = Actuator(self.world, self.log, Random(rng.random()), skips)
@@ -91,9 +96,11 @@ class Run:
 
     def _said(self, output: Output) -> None:
         self._keep(output)
+        self.oracles.on_said(output)
         if isinstance(output, Action):
-            self.oracles.on_action(output)
             self._deliver(output)
+            if output.verb == "page":
+                self.operators.paged(output)
 
     def _deliver(self, action: Action) -> None:
         """Bring an action to the actuator, at least once."""
@@ -124,14 +131,19 @@ class Run:
             self.actuator,
             self._publish_late,
         )
-        stage.command("set_mode", "enforce")
+        mode = "approve" if self.rng.random() < APPROVE_SHARE else "enforce"
+        stage.command("set_mode", mode)
+        self.operators = Operators(stage)
         self.observers.start()
         self.kernel.every(1.0, self.log.tick)
         self.kernel.every(1.0, self.world.write)
         self._draw_faults(stage)
+        if self.rng.random() < READ_AGAIN_SHARE:
+            self.kernel.at(self.rng.uniform(0.0, RUN_S), self.log.check_from_now)
         self.kernel.at(MENDED_S, self._mend_all)
         self.kernel.run(RUN_S, lambda: None)
         assert self.log.engine is not None
+        self.log.read_again()
         self.oracles.at_end(self.log.engine)
         return self._outcome()
 

@@ -9,7 +9,7 @@ from tests.simulation.kept import FIXED, KEPT, Kept
 from tests.simulation.mutations import MUTATIONS, Mutation, switched_off
 from tests.simulation.run import run
 
-SEEDS_FOR_A_MUTATION = 40
+SEEDS_FOR_A_MUTATION = 60
 
 
 @pytest.mark.parametrize("seed", FIXED)

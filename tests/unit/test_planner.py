@@ -29,6 +29,8 @@ VMS = ["vm:r0h0v0", "vm:r0h0v1"]
 DOWN: list[Row] = [
     (0.0, event(HOST, "host.down", source="peer:0", attrs={"plane": "mgmt"})),
     (0.0, event(HOST, "host.down", source="peer:9", attrs={"plane": "storage"})),
+    (0.0, event(HOST, "host.down", source="peer:0", attrs={"plane": "storage"})),
+    (0.0, event(HOST, "host.down", source="peer:9", attrs={"plane": "mgmt"})),
     (0.1, event(VMS[0], "vm.down", source="peer:1")),
     (0.1, event(VMS[1], "vm.down", source="peer:2")),
     (0.2, event("app:r0h0v0", "app.down", source="peer:3")),
@@ -166,9 +168,18 @@ def test_a_fence_that_the_world_has_overtaken_is_not_tried_otherwise() -> None:
 def test_a_result_after_a_final_one_changes_nothing() -> None:
     folding = live()
     fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
-    stepped(folding, [(2.1, answer(fence, "UNKNOWN"))])
+    stepped(folding, [(2.1, answer(fence, "FAILED"))])
     assert actions(stepped(folding, [(2.2, answer(fence, "CONFIRMED"))])) == []
     assert folding.state.counters["results_unknown"] == 1
+
+
+@pytest.mark.parametrize("first", ["UNKNOWN", "TIMED_OUT"])
+def test_a_proof_that_comes_late_is_a_proof(first: str) -> None:
+    folding = live()
+    fence = of(stepped(folding, ticking(DOWN, 2.0)), "fence")
+    assert actions(stepped(folding, [(2.1, answer(fence, first))])) == [("page", HOST)]
+    late = stepped(folding, [(2.2, answer(fence, "CONFIRMED"))])
+    assert actions(late) == [("evacuate_vm", vm) for vm in VMS]
 
 
 def test_a_proof_of_an_earlier_life_of_the_host_is_no_proof() -> None:
@@ -251,7 +262,10 @@ def test_a_second_source_of_the_same_symptom_is_a_second_witness() -> None:
     rows: list[Row] = [
         (second, given.model_copy(update={"source": "peer:1"})) for second, given in DOWN
     ]
-    rows.append((0.3, event(HOST, "host.down", source="peer:2")))
+    rows += [
+        (0.3, event(HOST, "host.down", source="peer:2", attrs={"plane": plane}))
+        for plane in ("mgmt", "storage")
+    ]
     outputs = stepped(live(rules=rule_set(source_cap=90.0)), ticking(rows, 3.0))
     assert actions(outputs) == [("quarantine", HOST), ("fence", HOST)]
 
@@ -507,9 +521,9 @@ def test_a_new_owner_sends_what_is_still_waited_for_again_and_a_late_claim_does_
 
 def test_what_is_sent_again_means_the_life_of_the_target_that_it_was_decided_for() -> None:
     folding = live()
-    stepped(folding, [(0.0, boot("b1")), *ticking(DOWN, 2.0)])
-    stepped(folding, [(2.1, boot("b2"))])
-    again = of(stepped(folding, [(2.2, claim(None))]), "fence")
+    stepped(folding, [(0.0, boot("b1")), *ticking(DOWN, 4.0)])
+    stepped(folding, [(4.1, boot("b2"))])
+    again = of(stepped(folding, [(4.2, claim(None))]), "fence")
     assert again.target_generation == 0
     assert folding.state.generations[HOST] == 1
     assert ("boot_id", "b1") in [(one.fact, one.equals) for one in again.preconditions]

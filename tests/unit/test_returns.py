@@ -203,7 +203,8 @@ def test_what_was_kept_from_its_disks_must_have_booted_before_it_gets_them_back(
 ) -> None:
     folding, told = begun(*RECOVER)
     seen = Pulse(collector="collector:1", seq=1, boot_id="b1", host=HOST)
-    told = on(folding, 1.0, 2.0, (1.1, seen), (1.5, answer(sent(told, "fence")[0])))
+    folding.state.boots[HOST] = "b1"
+    told = on(folding, 1.0, 2.0, (1.5, answer(sent(told, "fence")[0])))
     blocked = {"method": "storage_blocklist", "observed_state": "BLOCKED"}
     told = on(folding, 2.0, 3.0, *confirmed(2.5, *sent(told, "fence"), **blocked))
     done = [*sent(told, "evacuate_vm"), *sent(told, "cleanup_net")]
