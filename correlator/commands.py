@@ -6,11 +6,12 @@ checked before, by the shell.
 
 from collections.abc import Callable
 
-from correlator import incidents, planner
+from correlator import actions, incidents, planner, sightings
 from correlator.domain import Domain
-from correlator.state import IncidentState, Session
+from correlator.guards import REQUESTED
+from correlator.state import HELD, IncidentState, Session
 from schemas.base import is_entity, to_microseconds
-from schemas.inputs import Command
+from schemas.inputs import Command, Event, State
 
 COMMANDS_MAX = 1000
 """Command ids remembered to know a repeat."""
@@ -39,10 +40,12 @@ def _maintenance_start(domain: Domain, command: Command) -> None:
         ahead_us = max(0, until_us - state.log_us)
         state.wake(state.live_us + ahead_us, "session", command.target)
     _answer(domain, command, "note", "maintenance_started", "faults of it are expected")
+    _tell(domain, command.target, "raised", command.by)
 
 
 def _maintenance_end(domain: Domain, command: Command) -> None:
     ended = domain.state.sessions.pop(command.target, None)
+    _tell(domain, command.target, "cleared", command.by)
     _answer(domain, command, "note", "maintenance_ended", "" if ended else "there was none")
     _look_at(domain, command.target)
 
@@ -57,9 +60,22 @@ def end_session_overdue(domain: Domain, target: str) -> None:
         state.wake(state.live_us + session.until_us - state.log_us, "session", target)
         return
     del state.sessions[target]
+    _tell(domain, target, "cleared", session.by)
     text = "the session's time is over: rules apply again"
     domain.note(_about(domain, target), "maintenance_overdue", text)
     _look_at(domain, target)
+
+
+def _tell(domain: Domain, target: str, now: State, by: str) -> None:
+    """Let a session be a fact as well, of which rules may speak: an operator is an authority."""
+    if not is_entity(target):
+        return
+    event = Event(entity=target, signal=REQUESTED, state=now, source=by or "operator")
+    for spec in domain.matchers.of(REQUESTED):
+        if now == "raised":
+            sightings.see(domain, spec, event, spooled=False)
+        else:
+            sightings.clear(domain, (spec.name, target), event)
 
 
 def _look_at(domain: Domain, entity: str) -> None:
@@ -92,19 +108,20 @@ def _set_mode(domain: Domain, command: Command) -> None:
     domain.state.mode = command.target
     _answer(domain, command, "note", "mode_set", "open plans end, and need an approval")
     for _, incident in sorted(domain.state.incidents.items(), key=lambda one: one[0]):
-        planner.revoke(domain, incident)
+        actions.revoke(domain, incident)
         incident.mode = "dry_run" if command.target == "dry_run" else "approve"
-        incident.approval = ""
+        incident.approval, incident.is_released = "", False
 
 
 def _approve(domain: Domain, command: Command, incident: IncidentState) -> None:
     incident.approval = "approved"
+    incident.is_released = incident.calm_us == HELD
     _answer(domain, command, "note", "approved", f"the plan for {incident.fault[1]}")
 
 
 def _reject(domain: Domain, command: Command, incident: IncidentState) -> None:
     incident.approval = "rejected"
-    planner.revoke(domain, incident)
+    actions.revoke(domain, incident)
     _answer(domain, command, "note", "rejected", f"the plan for {incident.fault[1]}")
 
 

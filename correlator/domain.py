@@ -47,6 +47,12 @@ class Domain:
         cells = (cell for signature in rules.signatures for cell in signature.cells)
         self.longest_us = max((cell.within_us for cell in cells), default=0)
         self.matchers = Matchers(rules)
+        self.awaiting: dict[str, set[str]] = {}
+        """symptom → causes whose plan has a step that comes when it is known."""
+        for policy in rules.policies:
+            steps = [step for entry in policy.do for step in entry.values() if step is not None]
+            for fact in [fact for step in steps for fact in step.when or []]:
+                self.awaiting.setdefault(fact.see, set()).update(policy.cause)
         self.codebook = Codebook(self.state.topology, rules)
         self._forget_unknown()
         for _, incident in sorted(self.state.incidents.items(), key=lambda one: one[0]):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from correlator import commands, edits, incidents, intake, liveness, planner, sightings
+from correlator import actions, commands, edits, incidents, intake, liveness, planner, sightings
 from correlator.domain import Domain
 from correlator.rules.ruleset import RuleSet
 from correlator.state import EngineState
@@ -153,7 +153,7 @@ def _claim(domain: Domain, given: OwnerClaim) -> None:
     """The first claim that names the present epoch wins; its offset is the next one."""
     if given.supersedes == domain.state.epoch:
         domain.state.epoch = domain.state.offset
-        planner.send_again(domain)
+        actions.send_again(domain)
 
 
 _TAKES: dict[type, Callable[[Domain, Any], None]] = {

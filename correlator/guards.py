@@ -2,93 +2,44 @@
 
 A guard reads what the planner shows it and returns a `Reason`, or None where it has nothing
 against it. The tuples at the end are all there are, in the order in which they are asked; the
-first reason is the one that is told. Called by the planner alone.
+first reason is the one that is told. Called by the planner alone. Limits are the rule set's.
 Keeps: I1 (nothing that needs a fence before the proof of it), I3 (nothing destructive on one
-source), I4 (nor in a gap, a hold or maintenance).
+source), I4 (nor in a gap, a hold or maintenance), I12 (unfence when all that moved has arrived).
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from correlator.domain import Domain
+from correlator.evidence import below, dumping_until_us, is_hard, outside, planes, standing, value
+from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, tried
 from correlator.rules.conditions import parse_structure
 from correlator.rules.paths import parse_path, walk
 from correlator.rules.settings import effective
-from correlator.state import IncidentState, Sighting, SymptomKey
+from correlator.state import HELD, Sent
 from schemas.base import kind_of
-from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS, Verb
-from schemas.rules import Policy, Step
+from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
 
-SOURCES_MIN = 2
-"""Independent sources a destructive step needs (failure matrix d5)."""
-PLANES_MIN = 2
-"""Networks over which a host must be silent before it is fenced (d5)."""
-ANCESTORS_MAX = 64
-"""Entities an observer may stand on before it counts as outside."""
-TOGETHER_US = 2_000_000
-"""Roots of one failure group within this time have one cause (d5: 2 s)."""
 AGAIN_US = 1_000_000
 """After this a plan that waits for another one asks again."""
-HOLD_MAX_US = 120_000_000
-"""Longest hold before a person is called (d5: 120 s)."""
 STOPPED_BY_USER = "user.vm.stop"
 """Symptom of a VM that its user has ended."""
+REQUESTED = "maint.requested"
+"""Symptom of an entity that an operator's session is about to begin on."""
+DRAINING = frozenset({"live_migrate", "quarantine"})
+"""What a session's own host is emptied by."""
+COOPERATIVE = frozenset({"live_migrate"})
+"""The source ends only when the destination runs (libvirt), so that no second witness is asked."""
+SETTLING = WORKLOAD_VERBS | {"fence", "cleanup_net"}
+"""Verbs after which a host that is to come back is left alone for a while."""
+POWER_METHODS = frozenset({"bmc_off", "pdu_off"})
 FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch")))
 """What fails together, from an entity; shared power and switches of a pair come by the rack."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why not, or not yet."""
-
-    verdict: str
-    """`wait` where it may pass by itself, else `refuse`."""
-    code: str
-    text: str
-    again_us: int | None = None
-    """Live time at which it is worth asking again; None where something else will ask."""
-    page: bool = False
-    """It has lasted too long: a person must decide."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A policy laid on an incident."""
-
-    domain: Domain
-    incident: IncidentState
-    policy: Policy
-
-    @property
-    def root(self) -> str:
-        """The entity that the incident names."""
-        return self.incident.fault[1]
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
-    """One step of a plan, with what it needs."""
-
-    plan: Plan
-    number: int
-    verb: Verb
-    body: Step
-    targets: tuple[str, ...]
-    proofs: tuple[tuple[str, str], ...] = ()
-    """(idempotency key, state) of each action that must be CONFIRMED first."""
-
-
-TELLING = frozenset({"notify", "page"})
-"""Verbs whose every update is an effect of its own, and which nothing takes back."""
-FINAL = frozenset(
-    {"CONFIRMED", "FAILED", "TIMED_OUT", "REJECTED", "PREVENTED", "UNKNOWN", "REVOKED"}
-)
-"""States of an action after which nothing more comes of it."""
-
 PlanGuard = Callable[[Plan], Reason | None]
 StepGuard = Callable[[PlannedStep], Reason | None]
 TargetGuard = Callable[[PlannedStep, str], Reason | None]
+MethodGuard = Callable[[PlannedStep, str, str], Reason | None]
 
 
 # ---- the whole plan ------------------------------------------------------------------------
@@ -154,16 +105,27 @@ def budget(step: PlannedStep) -> Reason | None:
     return Reason("refuse", "guard_max", text, recent[-most.actions] + window_us + 1)
 
 
+def budget_left(step: PlannedStep) -> int:
+    """Return how many more actions the budget of a policy has room for; many where it has none."""
+    policy, state = step.plan.policy, step.plan.domain.state
+    most = policy.guard.max
+    if most is None:
+        return step.plan.domain.rules.limits.workloads_running_max
+    since_us = state.live_us - round(most.per * 1e6)
+    recent = [at for at in state.actions_us.get(policy.name, []) if at >= since_us]
+    return max(0, most.actions - len(recent))
+
+
 # ---- one step ------------------------------------------------------------------------------
 
 
 def proof(step: PlannedStep) -> Reason | None:
     """A step waits until what it needs is CONFIRMED for the same generation (I1)."""
-    states = sorted({state for _, state in step.proofs})
-    if not step.body.needs or states == ["CONFIRMED"]:
+    needs, states = step.body.needs or "", sorted({state for _, state in step.proofs})
+    if not needs.endswith(".confirmed") or states == ["CONFIRMED"]:
         return None
     found = ", ".join(states) or "nothing to confirm"
-    return Reason("wait", "needs_proof", f"{step.verb} waits for {step.body.needs} ({found})")
+    return Reason("wait", "needs_proof", f"{step.verb} waits for {needs} ({found})")
 
 
 def unsure(step: PlannedStep) -> Reason | None:
@@ -196,19 +158,6 @@ def unapproved(step: PlannedStep) -> Reason | None:
     return Reason("wait", "needs_approval", text, page=True)
 
 
-def still_moving(step: PlannedStep) -> Reason | None:
-    """A host comes back when every workload has left it for good, and never unfenced (I12, H16)."""
-    if step.verb != "unfence":
-        return None
-    sent = step.plan.incident.sent
-    running = [one for one in sent if one.verb in WORKLOAD_VERBS and one.state not in FINAL]
-    fenced = any(one.verb == "fence" and one.state == "CONFIRMED" for one in sent)
-    if fenced and not running:
-        return None
-    found = f"{len(running)} workloads are on their way" if fenced else "it was never fenced"
-    return Reason("wait", "still_moving", f"unfence of {step.plan.root} waits: {found}")
-
-
 def stream_gap(step: PlannedStep) -> Reason | None:
     """After a gap of the log nobody knows what was missed (I4)."""
     state = step.plan.domain.state
@@ -224,37 +173,34 @@ def one_witness(step: PlannedStep) -> Reason | None:
     Only those count who saw the root or the target itself: what an accomplice of the liar misses
     elsewhere is no second witness.
     """
-    about = {step.plan.root, *step.targets}
-    sources = {name for _, one in _standing(step, about) for name in one.witnesses}
-    outside = [
-        name
-        for name in sorted(sources)
-        if about.isdisjoint(_below(step.plan.domain, name.partition("/")[0]))
-    ]
-    if len(outside) >= SOURCES_MIN:
+    least, found = step.plan.domain.rules.limits.sources_min, len(outside(step))
+    if step.verb in COOPERATIVE or found >= least:
         return None
-    text = f"{step.verb} needs {SOURCES_MIN} sources outside {step.plan.root}, has {len(outside)}"
+    text = f"{step.verb} needs {least} sources outside {step.plan.root}, has {found}"
     return Reason("wait", "one_witness", text)
 
 
 def one_plane(step: PlannedStep) -> Reason | None:
     """A lost network looks like a dead host on that network; a hard fact does not (H6)."""
-    if step.verb != "fence":
+    if not _fences_host(step):
         return None
-    about = {step.plan.root, *step.targets}
-    standing, symptoms = list(_standing(step, about)), step.plan.domain.rules.symptoms
-    planes = sorted({plane for _, one in standing for plane in one.planes})
-    if len(planes) >= PLANES_MIN or any(symptoms[key[0]].hard for key, _ in standing):
+    least, found = step.plan.domain.rules.limits.planes_min, planes(step)
+    if len(found) >= least or is_hard(step):
         return None
-    found = ", ".join(planes) or "none is named"
-    text = f"{step.verb} needs {PLANES_MIN} planes or a hard fact, there is: {found}"
+    named = ", ".join(found) or "none is named"
+    text = f"{step.verb} needs {least} planes or a hard fact, there is: {named}"
     return Reason("wait", "one_plane", text)
 
 
+def _fences_host(step: PlannedStep) -> bool:
+    return step.verb == "fence" and any(kind_of(target) != "vm" for target in step.targets)
+
+
 def one_at_a_time(step: PlannedStep) -> Reason | None:
-    """One fence runs in a domain; the next waits for what it shows (d5)."""
+    """So many fences run in a domain; the next waits for what they show (d5)."""
     if step.verb != "fence":
         return None
+    most = step.plan.domain.rules.limits.fences_running_max
     state, own = step.plan.domain.state, step.plan.incident
     running = [
         sent.target
@@ -262,57 +208,77 @@ def one_at_a_time(step: PlannedStep) -> Reason | None:
         for sent in incident.sent
         if name != own.incident_id and sent.verb == "fence" and sent.state not in FINAL
     ]
-    if not running:
+    if len(running) < most:
         return None
     text = f"fence of {step.plan.root} waits: {running[0]} is being fenced"
     return Reason("wait", "fence_running", text, state.live_us + AGAIN_US)
 
 
-def _standing(step: PlannedStep, about: set[str]) -> Iterator[tuple[SymptomKey, Sighting]]:
-    """Yield what stands on some entities and belongs to the incident."""
-    domain, own = step.plan.domain, step.plan.incident.incident_id
-    for key in domain.standing.on(sorted(about)):
-        sighting = domain.state.sightings[key]
-        if sighting.cleared_us is None and sighting.incident == own:
-            yield key, sighting
-
-
-def _below(domain: Domain, entity: str) -> Iterator[str]:
-    """Yield an entity and what it stands on, the nearest first."""
-    topology = domain.state.topology
-    waiting, met = deque([entity]), set[str]()
-    while waiting and len(met) < ANCESTORS_MAX:
-        node = waiting.popleft()
-        if node not in met:
-            met.add(node)
-            yield node
-            waiting += topology.dependencies(node)
-
-
 def failure_group(step: PlannedStep) -> Reason | None:
-    """Two hosts of one rack or switch at once are what they share, until proven otherwise (H7)."""
-    state, root = step.plan.domain.state, step.plan.root
-    began_us = step.plan.incident.opened_us
-    shared = _groups(step.plan.domain, root)
-    near = sorted(
-        other
-        for at_us, other in state.roots_us
-        if abs(at_us - began_us) <= TOGETHER_US
-        and other != root
-        and kind_of(other) == kind_of(root)
-        and shared & _groups(step.plan.domain, other)
-    )
+    """Two hosts of one rack or switch at once are what they share, until proven otherwise (H7).
+
+    It ends when the others have recovered, or with a person's word (H10).
+    """
+    state, limits = step.plan.domain.state, step.plan.domain.rules.limits
+    incident, root = step.plan.incident, step.plan.root
+    near = [] if incident.is_released else _failed_together(step)
     if not near:
         return None
     text = f"{step.verb} waits: {root} and {near[0]} share a failure group and failed together"
-    due_us = began_us + HOLD_MAX_US
+    due_us = incident.opened_us + round(limits.hold_max * 1e6)
     is_over = state.live_us >= due_us
-    return Reason("wait", "group_hold", text, None if is_over else due_us, page=is_over)
+    again_us = None if is_over else min(due_us, state.live_us + AGAIN_US)
+    return Reason("wait", "group_hold", text, again_us, page=is_over)
+
+
+def _failed_together(step: PlannedStep) -> list[str]:
+    """Return the roots that share a failure group, failed with it, and have not recovered."""
+    domain, root = step.plan.domain, step.plan.root
+    began_us, shared = step.plan.incident.opened_us, _groups(domain, root)
+    together_us = round(domain.rules.limits.together * 1e6)
+    return sorted(
+        other
+        for at_us, other in domain.state.roots_us
+        if abs(at_us - began_us) <= together_us
+        and other != root
+        and kind_of(other) == kind_of(root)
+        and shared & _groups(domain, other)
+        and not _has_recovered(domain, other)
+    )
+
+
+def _has_recovered(domain: Domain, root: str) -> bool:
+    """Claim that nothing stands any more of what the incidents of a root were opened for."""
+    held = (key for name in domain.standing.naming(root) for key in domain.standing.held_by(name))
+    return not any(domain.stands(key) for key in held)
 
 
 def _groups(domain: Domain, entity: str) -> set[str]:
     topology = domain.state.topology
     return {one for path in FAILURE_GROUPS for one in walk(topology, entity, path)}
+
+
+def cooling_down(step: PlannedStep) -> Reason | None:
+    """When a storm ends, only half have reported: each target is confirmed anew (H9, X13).
+
+    Two sources again, and two planes or a hard fact, told after the storm; else time goes by.
+    """
+    state, limits = step.plan.domain.state, step.plan.domain.rules.limits
+    calm_us = step.plan.incident.calm_us
+    if calm_us in (None, HELD) or step.plan.incident.is_released:
+        return None
+    due_us = int(calm_us or 0) + round(limits.cool_down * 1e6)
+    if state.live_us >= due_us or _is_confirmed(step, int(calm_us or 0) + 1):
+        return None
+    text = f"{step.verb} waits: a storm has just passed, {step.plan.root} is to be confirmed anew"
+    return Reason("wait", "cool_down", text, due_us)
+
+
+def _is_confirmed(step: PlannedStep, since_us: int) -> bool:
+    limits = step.plan.domain.rules.limits
+    silent = len(planes(step, since_us)) >= limits.planes_min or is_hard(step, since_us)
+    least = 1 if step.verb in COOPERATIVE else limits.sources_min
+    return len(outside(step, since_us)) >= least and (silent or not _fences_host(step))
 
 
 def speaks_again(step: PlannedStep) -> Reason | None:
@@ -323,7 +289,9 @@ def speaks_again(step: PlannedStep) -> Reason | None:
     if not gone:
         return None
     text = f"{step.verb} waits: {gone[0][0]} of {root} has cleared"
-    return Reason("wait", "contradictory_evidence", text, page=True)
+    # That what is to be drained, or only restarted, gets better contradicts nobody.
+    mild = step.verb in COOPERATIVE or kind_of(root) == "vm"
+    return Reason("wait", "contradictory_evidence", text, page=not mild)
 
 
 def too_young(step: PlannedStep) -> Reason | None:
@@ -349,7 +317,7 @@ def _own_since_us(step: PlannedStep) -> int | None:
     shared = _groups(domain, step.plan.root)
     alone = (
         sighting.first_us
-        for key, sighting in _standing(step, about)
+        for key, sighting in standing(step)
         if domain.rules.symptoms[key[0]].hard
         or any(_stands_beside(domain, name, about, shared) for name in sighting.witnesses)
     )
@@ -357,8 +325,65 @@ def _own_since_us(step: PlannedStep) -> int | None:
 
 
 def _stands_beside(domain: Domain, source: str, about: set[str], shared: set[str]) -> bool:
-    below = set(_below(domain, source.partition("/")[0]))
-    return about.isdisjoint(below) and not shared.isdisjoint(below)
+    on = set(below(domain, source.partition("/")[0]))
+    return about.isdisjoint(on) and not shared.isdisjoint(on)
+
+
+# ---- letting a host back ---------------------------------------------------------------------
+
+
+def still_moving(step: PlannedStep) -> Reason | None:
+    """A host comes back when every workload has left it for good, and never unfenced (I12, H16)."""
+    if step.verb != "unfence":
+        return None
+    incidents = step.plan.domain.state.incidents
+    running = [
+        sent.target
+        for name in sorted(incidents)
+        for sent in incidents[name].sent
+        if sent.verb in WORKLOAD_VERBS and sent.state not in FINAL
+        if incidents[name] is step.plan.incident or sent.source in step.targets
+    ]
+    moving = sorted({*running, *step.unsettled})
+    if _proven_fences(step) and not moving:
+        return None
+    found = f"{len(moving)} workloads are on their way" if moving else "it was never fenced"
+    return Reason("wait", "still_moving", f"unfence of {step.plan.root} waits: {found}")
+
+
+def _proven_fences(step: PlannedStep) -> list[Sent]:
+    sent = step.plan.incident.sent
+    return [one for one in sent if one.verb == "fence" and one.state == "CONFIRMED"]
+
+
+def not_rebooted(step: PlannedStep) -> Reason | None:
+    """What was kept from its disks, and not ended, still holds its old copies (H16).
+
+    Off, it boots when it is let back; else a new boot must have been seen since the fence.
+    """
+    generations = step.plan.domain.state.generations
+    old = [
+        one.target
+        for one in _proven_fences(step)
+        if not _cuts_power(one.method) and generations.get(one.target, 0) <= one.generation
+    ]
+    if not old:
+        return None
+    text = f"unfence of {old[0]} waits: it has not booted since it was fenced"
+    return Reason("wait", "not_rebooted", text)
+
+
+def soaking(step: PlannedStep) -> Reason | None:
+    """Let back only when all has been quiet for a while: its moves, its clean-up, its boot (d5)."""
+    state, limits = step.plan.domain.state, step.plan.domain.rules.limits
+    ends = [one.ended_us for one in step.plan.incident.sent if one.verb in SETTLING]
+    boots = [state.booted_us.get(target, 0) for target in step.targets]
+    dumps = [dumping_until_us(step.plan.domain, target) or 0 for target in step.targets]
+    due_us = max(max([*ends, *boots]) + round(limits.soak * 1e6), *dumps)
+    if state.live_us >= due_us:
+        return None
+    text = f"unfence of {step.plan.root} waits until all has been quiet for {limits.soak:g} s"
+    return Reason("wait", "soak", text, due_us)
 
 
 # ---- one target of a step ------------------------------------------------------------------
@@ -385,11 +410,63 @@ def maintenance(step: PlannedStep, target: str) -> Reason | None:
     state = step.plan.domain.state
     if step.verb in TELLING or not state.sessions:
         return None
-    below = next((one for one in _below(step.plan.domain, target) if one in state.sessions), None)
-    if below is None:
+    worked_on = next(
+        (one for one in below(step.plan.domain, target) if one in state.sessions), None
+    )
+    if worked_on is None:
         return None
-    text = f"{step.verb} {target}: {below} is under maintenance by {state.sessions[below].by}"
+    if step.verb in DRAINING and _asks_for(step, worked_on):
+        return None
+    by = state.sessions[worked_on].by
+    text = f"{step.verb} {target}: {worked_on} is under maintenance by {by}"
     return Reason("refuse", "maintenance", text)
+
+
+def _asks_for(step: PlannedStep, worked_on: str) -> bool:
+    """Claim that the session itself is what an incident is about: its host is to be emptied."""
+    asked = step.plan.domain.state.sightings.get((REQUESTED, worked_on))
+    is_own = asked is not None and asked.incident == step.plan.incident.incident_id
+    return is_own and value(asked) == "raised" and worked_on == step.plan.root
+
+
+def too_often(step: PlannedStep, target: str) -> Reason | None:
+    """What has to be done again and again does not help (H15: fencing and restarting in a loop)."""
+    state, limits = step.plan.domain.state, step.plan.domain.rules.limits
+    budgets = {"fence": limits.fences_per_host, "restart_vm": limits.restarts_per_vm}
+    most, begun = budgets.get(step.verb), state.begun_us.get(f"{step.verb} {target}", [])
+    is_under_way = step.verb == "fence" and bool(tried(step.plan.incident, step.verb, target))
+    if most is None or is_under_way:
+        return None
+    window_us = round(most.per * 1e6)
+    recent = [at for at in begun if at > state.live_us - window_us]
+    allowed = most.actions * (1 + step.plan.incident.retries)
+    if len(recent) < allowed:
+        return None
+    text = f"{step.verb} {target}: {len(recent)} times within {most.per:g} s did not help"
+    return Reason("refuse", "too_often", text, recent[-allowed] + window_us + 1, page=True)
+
+
+# ---- one method of a fence ------------------------------------------------------------------
+
+
+def _cuts_power(method: str) -> bool:
+    return method in POWER_METHODS or not method  # An actuator that may choose may choose that.
+
+
+def dumping(step: PlannedStep, target: str, method: str) -> Reason | None:
+    """A power cycle would end the dump, and what it could have told (H15)."""
+    until_us = dumping_until_us(step.plan.domain, target) if _cuts_power(method) else None
+    if until_us is None:
+        return None
+    text = f"fence {target} by {method or 'power'} waits: its kernel dumps"
+    return Reason("wait", "dumping", text, until_us)
+
+
+def no_dump(step: PlannedStep, target: str, method: str) -> Reason | None:
+    """A dump proves that no VM writes where a dump is told of."""
+    if method != "kdump" or dumping_until_us(step.plan.domain, target) is not None:
+        return None
+    return Reason("refuse", "no_dump", f"fence {target} by kdump: nothing tells of a dump")
 
 
 PLAN_GUARDS: tuple[PlanGuard, ...] = (confidence, rejected, structure)
@@ -406,10 +483,15 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     one_witness,
     one_plane,
     failure_group,
+    cooling_down,
     too_young,
     one_at_a_time,
 )
-TARGET_GUARDS: tuple[TargetGuard, ...] = (opted_out, stopped_by_user, maintenance)
+STORM_GUARDS: tuple[StepGuard, ...] = (fleet_share, failure_group)
+"""Those after which a target is confirmed anew; each is among the destructive ones, too."""
+RETURN_GUARDS: tuple[StepGuard, ...] = (unapproved, held, stream_gap, not_rebooted, soaking)
+TARGET_GUARDS: tuple[TargetGuard, ...] = (opted_out, stopped_by_user, maintenance, too_often)
+METHOD_GUARDS: tuple[MethodGuard, ...] = (dumping, no_dump)
 
 
 def against_plan(plan: Plan) -> Reason | None:
@@ -422,9 +504,21 @@ def against_step(step: PlannedStep) -> Reason | None:
     guards = STEP_GUARDS
     if step.verb in DESTRUCTIVE_VERBS:
         guards = (*STEP_GUARDS, *DESTRUCTIVE_GUARDS)
+    if step.verb == "unfence":
+        guards = (*STEP_GUARDS, *RETURN_GUARDS)
     return next(filter(None, (guard(step) for guard in guards)), None)
+
+
+def in_storm(step: PlannedStep) -> bool:
+    """Claim that a storm, and no reason of its own, holds a step."""
+    return any(guard(step) for guard in DESTRUCTIVE_GUARDS if guard in STORM_GUARDS)
 
 
 def against_target(step: PlannedStep, target: str) -> Reason | None:
     """Return the first reason against one target of a step that others may well be taken to."""
     return next(filter(None, (guard(step, target) for guard in TARGET_GUARDS)), None)
+
+
+def against_method(step: PlannedStep, target: str, method: str) -> Reason | None:
+    """Return the first reason against one method of a fence that another may well replace."""
+    return next(filter(None, (guard(step, target, method) for guard in METHOD_GUARDS)), None)

@@ -8,8 +8,9 @@ and an incident without symptoms ends.
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from correlator import inference, planner, report
+from correlator import actions, inference, planner, report
 from correlator.domain import Domain
+from correlator.guards import REQUESTED
 from correlator.inference import Explanation, Verdict
 from correlator.standing import SETTLED
 from correlator.state import IncidentState, SymptomKey
@@ -100,9 +101,11 @@ def _explain(domain: Domain, present: Look, start: SymptomKey) -> None:
 
 def plan(domain: Domain, incident_id: str) -> None:
     """Decide anew what to do about an incident, if it is still open."""
-    incident = domain.state.incidents.get(incident_id)
-    if incident is not None:
-        planner.plan(domain, incident)
+    state = domain.state
+    if incident_id in state.incidents:
+        planner.plan(domain, state.incidents[incident_id])
+    elif incident_id in state.ended:
+        planner.let_back(domain, state.ended[incident_id])
 
 
 def _reconcile(domain: Domain, present: Look, explanation: Explanation) -> None:
@@ -179,7 +182,7 @@ def _consider(domain: Domain, present: Look, verdict: Verdict) -> None:
     state = domain.state
     index, entity = verdict.candidate.fault
     name = domain.rules.signatures[index].name
-    if entity in state.sessions:
+    if entity in state.sessions and (REQUESTED, entity) not in verdict.candidate.explains:
         _expected(domain, name, entity)
         return
     onset_us = verdict.candidate.onset_us
@@ -241,7 +244,8 @@ def _open(domain: Domain, present: Look, verdict: Verdict) -> None:
     )
     state.incidents[incident.incident_id] = incident
     domain.standing.name(incident.incident_id, None, entity)
-    state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
+    if entity not in state.sessions:  # What is worked on has not failed.
+        state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
     for key in sorted(verdict.candidate.explains):
         domain.own(key, incident.incident_id)
     _revise(domain, present, incident, verdict)
@@ -296,7 +300,7 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
         incident.updated_us = state.live_us
         domain.out.append(report.incident(present, incident, verdict, state))
     if entity != root_before:
-        planner.revoke(domain, incident)
+        actions.revoke(domain, incident)
 
 
 def _look_when_final(domain: Domain, incident: IncidentState, verdict: Verdict) -> None:
@@ -340,10 +344,10 @@ def _merge(domain: Domain, incident: IncidentState, roots: list[str]) -> None:
     """An incident whose symptoms another cause now explains ends as part of that one."""
     text = f"its symptoms are explained by {', '.join(roots[:3])}"
     domain.note(incident.fault[1], "merged", text)
-    planner.revoke(domain, incident)
+    actions.revoke(domain, incident)
     for key in domain.standing.held_by(incident.incident_id):
         domain.own(key, None)
-    _end(domain, incident)
+    _end(domain, incident, after_us=domain.knob_us["settle"])
 
 
 def close_if_quiet(domain: Domain, incident_id: str) -> None:
@@ -356,7 +360,7 @@ def close_if_quiet(domain: Domain, incident_id: str) -> None:
     incident.check_us = None
     keys = domain.standing.held_by(incident_id)
     ends = [domain.ends_us(domain.state.sightings[key]) for key in keys]
-    due_us = max(ends, default=0)
+    due_us = max([*ends, planner.busy_until_us(domain, incident)])
     if due_us > domain.state.live_us:
         domain.check_end(incident_id, due_us)
         return
@@ -365,7 +369,7 @@ def close_if_quiet(domain: Domain, incident_id: str) -> None:
     _end(domain, incident)
 
 
-def _end(domain: Domain, incident: IncidentState) -> None:
+def _end(domain: Domain, incident: IncidentState, after_us: int = 0) -> None:
     state = domain.state
     incident.state = "cleared"
     incident.update += 1
@@ -374,3 +378,4 @@ def _end(domain: Domain, incident: IncidentState) -> None:
     domain.unsettle([incident.incident_id])
     domain.standing.name(incident.incident_id, incident.fault[1], None)
     del state.incidents[incident.incident_id]
+    planner.part(domain, incident, after_us)

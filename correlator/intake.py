@@ -6,7 +6,7 @@ engine, once per input.
 
 from correlator import edits, liveness
 from correlator.domain import Domain
-from correlator.sightings import clear, see
+from correlator.sightings import bear_witness, clear, doubt, see
 from correlator.symptoms import means
 from schemas.inputs import Event, Fact, Level, State, Verdict
 
@@ -38,6 +38,8 @@ def event(domain: Domain, given: Event, *, spooled: bool = False) -> None:
             see(domain, spec, given, spooled=spooled)
         elif meaning is False:
             clear(domain, (spec.name, given.entity), given)
+        else:
+            doubt(domain, (spec.name, given.entity), given)
 
 
 def level(domain: Domain, given: Level) -> None:
@@ -74,7 +76,10 @@ def _refreshed(domain: Domain, raised: Event) -> bool:
     for spec in domain.matchers.of(raised.signal):
         key = (spec.name, raised.entity)
         if domain.stands(key) and means(spec, raised):
-            domain.state.sightings[key].last_us = domain.state.live_us
+            sighting = domain.state.sightings[key]
+            sighting.last_us = domain.state.live_us
+            if raised.source in sighting.witnesses:
+                bear_witness(domain, sighting, str(raised.source))
             known = True
     return known
 

@@ -58,4 +58,8 @@ def _boot(domain: Domain, host: str, boot_id: str) -> None:
     domain.state.boots[host] = boot_id
     if before is not None and before != boot_id:
         domain.state.next_generation(host)
+        domain.state.booted_us[host] = domain.state.live_us
         domain.note(host, "boot_observed", f"new boot_id {boot_id}")
+        for name, incident in sorted(domain.state.incidents.items(), key=lambda one: one[0]):
+            if "not_rebooted" in incident.said.values():
+                domain.state.wake(domain.state.live_us, "plan", name)

@@ -90,7 +90,7 @@ class Played:
 
         Telling is left out: who hears of what first may depend on what came first.
         """
-        verbs_left_out = {*TELLING, "revoke"}
+        verbs_left_out = {*TELLING, "revoke", "unquarantine"}
         return {(a.verb, a.target) for _, a in self.actions() if a.verb not in verbs_left_out}
 
 

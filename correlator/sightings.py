@@ -19,6 +19,8 @@ SURE = 0.999
 """Confidence above which no policy waits for more."""
 CORROBORATED = 2
 """The sighting that makes chance less likely."""
+AWAITING = frozenset({"one_witness", "one_plane", "cool_down", "no_dump", "unfenceable"})
+"""Reasons of a plan that one more witness, or one more fact, may end."""
 
 
 def see(domain: Domain, spec: SymptomSpec, event: Event, *, spooled: bool) -> None:
@@ -46,6 +48,7 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
         sighting = _first(domain, key, event)
     else:
         _again(domain, key, sighting, event)
+    sighting.is_unknown = False
     _keep_id(sighting, event)
     plane = event.attrs.get("plane") if event.attrs else None
     if plane is not None and plane not in sighting.planes:
@@ -54,13 +57,45 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     if not spooled and source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX:
         sighting.witnesses.append(source)
         _witnessed(domain, sighting)
+    if not spooled and source in sighting.witnesses:
+        bear_witness(domain, sighting, source)
+    _awaited(domain, key[0])
 
 
 def _witnessed(domain: Domain, sighting: Sighting) -> None:
-    """Ask for a plan anew that waited for one more witness."""
+    """Ask for a plan anew that waited for one more witness, or for a fact."""
     incident = domain.state.incidents.get(sighting.incident or "")
-    if incident is not None and "one_witness" in incident.said.values():
+    if incident is not None and not AWAITING.isdisjoint(incident.said.values()):
         domain.state.wake(domain.state.live_us, "plan", incident.incident_id)
+
+
+def bear_witness(domain: Domain, sighting: Sighting, source: str) -> None:
+    """Note when a witness last told of a symptom; a plan that is confirmed anew asks for that."""
+    told = {name: at for name, at in sighting.told_us.items() if name in sighting.witnesses}
+    sighting.told_us = {**told, source: domain.state.live_us}
+    incident = domain.state.incidents.get(sighting.incident or "")
+    if incident is not None and "cool_down" in incident.said.values():
+        domain.state.wake(domain.state.live_us, "plan", incident.incident_id)
+
+
+def _awaited(domain: Domain, symptom: str) -> None:
+    """Ask for the plans anew of which a step comes when a symptom is known."""
+    causes = domain.awaiting.get(symptom)
+    if causes is None:
+        return
+    for name, incident in sorted(domain.state.incidents.items(), key=lambda one: one[0]):
+        if incident.fault[0] in causes or "*" in causes:
+            domain.state.wake(domain.state.live_us, "plan", name)
+
+
+def doubt(domain: Domain, key: SymptomKey, event: Event) -> None:
+    """A source knows no longer: it is no witness; where it was the only one, nobody knows (H23)."""
+    sighting = domain.state.sightings.get(key)
+    if sighting is None or event.state != "unknown":
+        return
+    source = _source(event)
+    sighting.witnesses = [name for name in sighting.witnesses if name != source]
+    sighting.is_unknown = not sighting.witnesses
 
 
 def _source(event: Event) -> str:
@@ -192,7 +227,8 @@ def clear(domain: Domain, key: SymptomKey, event: Event | None = None) -> None:
 
 
 def _end(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event | None) -> None:
-    sighting.cleared_us = domain.state.live_us
+    sighting.cleared_us, sighting.is_unknown = domain.state.live_us, False
+    _awaited(domain, key[0])
     if sighting.incident:
         domain.check_end(sighting.incident, domain.ends_us(sighting))
     else:

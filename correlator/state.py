@@ -20,6 +20,8 @@ FaultName = tuple[str, str]
 
 EVENT_IDS_MAX = 65_536
 """Ids remembered per generation to know a duplicate; two generations are kept."""
+HELD = -1
+"""In place of a time: it has not come yet."""
 KEPT_MAX = 5
 """Event ids and sources kept per sighting, the oldest first."""
 
@@ -41,6 +43,10 @@ class Sighting:
     """When it last changed by the clock of `source`."""
     planes: list[str] = field(default_factory=list)
     """Networks it was seen over, e.g. mgmt, where its events name them."""
+    told_us: dict[str, int] = field(default_factory=dict)
+    """witness → when it last told of it."""
+    is_unknown: bool = False
+    """Whoever saw it knows no longer whether it is so."""
 
 
 @dataclass(slots=True)
@@ -71,7 +77,16 @@ class Sent:
     """Of the target when it was decided: sent again, it still means that life of it."""
     boot_id: str = ""
     policy: str = ""
+    left_us: int = 0
+    """Log time of the decision; `expires_us` is log time too."""
     expires_us: int = 0
+    ended_us: int = 0
+    """Live time from which nothing more comes of it; 0: not yet."""
+    source: str = ""
+    """Host that a workload is taken from."""
+    supersedes: str = ""
+    on_timeout: str = "none"
+    evidence: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
 
@@ -115,6 +130,10 @@ class IncidentState:
     """`approved` or `rejected`, once an operator has said so."""
     retries: int = 0
     """How often an operator has asked for the whole ladder again."""
+    calm_us: int | None = None
+    """When the storm that held its plan had passed; HELD while it lasts, None: there was none."""
+    is_released: bool = False
+    """An operator has approved its plan although a storm held it."""
 
 
 @dataclass(slots=True)
@@ -153,13 +172,20 @@ class EngineState:
     pulses: dict[str, tuple[int, str]] = field(default_factory=dict)
     levels: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     incidents: dict[str, IncidentState] = field(default_factory=dict)
+    ended: dict[str, IncidentState] = field(default_factory=dict)
+    """Incidents that are over, until what they had quarantined is let back."""
     sessions: dict[str, Session] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
+    booted_us: dict[str, int] = field(default_factory=dict)
+    fenced: dict[str, int] = field(default_factory=dict)
+    """Entity that is proven fenced, and not let back yet → since when."""
     fence_tokens: dict[str, int] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     roots_us: list[tuple[int, str]] = field(default_factory=list)
     actions_us: dict[str, list[int]] = field(default_factory=dict)
+    begun_us: dict[str, list[int]] = field(default_factory=dict)
+    """"verb target" of a fence or a restart → when one was begun."""
     deadlines: list[tuple[int, str, str, str]] = field(default_factory=list)
     recent_ids: set[str] = field(default_factory=set)
     older_ids: set[str] = field(default_factory=set)
@@ -196,6 +222,7 @@ class EngineState:
         }
         plain["deadlines"] = sorted(set(self.deadlines))
         plain["incidents"] = {k: asdict(v) for k, v in sorted(self.incidents.items())}
+        plain["ended"] = {k: asdict(v) for k, v in sorted(self.ended.items())}
         plain["sessions"] = {k: asdict(v) for k, v in sorted(self.sessions.items())}
         for name in _KEYED:
             table = getattr(self, name)
@@ -228,6 +255,7 @@ def restore(document: dict[str, Any], schema: TopologySchema) -> EngineState:
     values["alive"] = {(s, e): row for s, e, row in document["alive"]}
     values["overtaking"] = {(s, e): Clear(**row) for s, e, row in document["overtaking"]}
     values["incidents"] = {k: _incident(v) for k, v in document["incidents"].items()}
+    values["ended"] = {k: _incident(v) for k, v in document["ended"].items()}
     values["sessions"] = {k: Session(**v) for k, v in document["sessions"].items()}
     values["pulses"] = {k: (v[0], v[1]) for k, v in document["pulses"].items()}
     values["levels"] = {k: [(f[0], f[1]) for f in v] for k, v in document["levels"].items()}

@@ -101,11 +101,37 @@ class Decision(Wire):
 class Precondition(Wire):
     """A fact that an actuator checks itself before it acts."""
 
-    fact: Literal["fence", "boot_id", "maintenance"] = Field(
-        description="fence: of the target's present generation; boot_id: last seen; maintenance"
+    fact: Literal[
+        "fence", "boot_id", "maintenance", "vm_host", "vm_desired", "autostart", "power_restore"
+    ] = Field(
+        description="fence: of the target's present generation; boot_id: last seen; vm_host: where "
+        "the cloud has it; vm_desired: what its user wants; autostart, power_restore: of a host "
+        "that returns, what would start an old copy"
     )
     target: EntityId = Field(description="whose fact, e.g. host:compute-3")
-    equals: str = Field(description="CONFIRMED, a boot_id, or yes and no")
+    equals: str = Field(description="CONFIRMED, a boot_id, a host, ACTIVE, off, or yes and no")
+
+
+class ReplyTo(Wire):
+    """Where a result is to be written: copied by an actuator, which knows nothing of domains."""
+
+    topic: str = Field("firstfault.log.v1", description="the one input log")
+    partition: int | None = Field(
+        None, ge=0, description="put in by the shell, which knows the map; none in a replay"
+    )
+    key: str = Field(description="the domain, e.g. pod-1")
+
+
+class Blast(Wire):
+    """What an action touches if it is wrong."""
+
+    hosts: int = Field(ge=0, description="that end or lose their guests")
+    vms: int = Field(ge=0, description="that end, start or move, or depend on what does")
+    share: float = Field(ge=0.0, le=1.0, description="of all VMs of the domain, six decimals")
+
+
+OnTimeout = Literal["next_method", "retry", "page", "none"]
+"""What follows where no result comes in time."""
 
 
 class Action(Wire):
@@ -115,6 +141,9 @@ class Action(Wire):
     schema_version: Literal[1] = 1
     action_id: str = Field(description="hash of idempotency key and epoch")
     idempotency_key: str = Field(description="hash of domain, verb, target, generation, …")
+    supersedes: str = Field("", description="key of the attempt that it follows")
+    trace_id: str = Field("", description="32 hexadecimal digits (W3C): all of one incident")
+    reply_to: ReplyTo | None = None
     verb: Verb = Field(description="what to do")
     target: EntityId = Field(description="to whom")
     target_generation: int = Field(ge=0, description="boots, or starts, of the target seen so far")
@@ -126,6 +155,10 @@ class Action(Wire):
     incident_id: str = Field(description="why")
     cause: str = Field("", description="the same in words, e.g. host-hang of host:compute-3")
     confidence: float = Field(0.0, ge=0.0, le=1.0, description="of the cause when it left")
+    evidence: list[str] = Field(
+        default_factory=list, max_length=10, description="event ids that decided, the root's first"
+    )
+    blast: Blast | None = None
     policy: str = Field(description="the policy it comes from")
     step: int = Field(ge=1, description="position in the plan, from 1")
     mode: Literal["enforce", "dry_run", "approve"] = Field(description="fixed per plan")
@@ -136,7 +169,10 @@ class Action(Wire):
     method: str = Field("", description="of a fence: bmc_off, pdu_off, storage_blocklist, …")
     attempt: int = Field(0, ge=0, description="methods tried before this one")
     parameters: dict[str, str] = Field(default_factory=dict, description="e.g. away_from")
+    not_before: str = Field("", description="log time at which it was decided")
     expires_at: str = Field(description="log time after which it must not be run")
+    max_runtime_s: float = Field(0.0, ge=0.0, description="then it ends, with whatever result")
+    on_timeout: OnTimeout = Field("none", description="what follows where no result comes in time")
 
 
 class DeadLetter(Wire):
@@ -155,12 +191,15 @@ __all__ = [
     "DESTRUCTIVE_VERBS",
     "WORKLOAD_VERBS",
     "Action",
+    "Blast",
     "Cause",
     "DeadLetter",
     "Decision",
     "Evidence",
     "Incident",
+    "OnTimeout",
     "Output",
     "Precondition",
+    "ReplyTo",
     "Verb",
 ]

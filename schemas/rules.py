@@ -6,7 +6,7 @@ Sethi's positive and negative evidence, Flock's greedy); numbers without another
 whose defaults were chosen on the project's own storms.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import WithJsonSchema
@@ -67,6 +67,74 @@ class Knobs(Strict):
     gain_first: float = Field(0.0, description="the same for the first cause of some symptoms")
 
 
+class Budget(Strict):
+    """So many actions in a window."""
+
+    actions: int = Field(ge=1)
+    per: Duration
+
+
+def _budget(actions: int, per: str) -> Budget:
+    return Budget.model_validate({"actions": actions, "per": per})
+
+
+class Limits(Strict):
+    """What no plan exceeds, whatever its policy says; starting values: failure matrix, d5."""
+
+    sources_min: int = Field(
+        2, ge=2, description="independent sources that what destroys needs (d5: 2 vantage points)"
+    )
+    planes_min: int = Field(
+        2, ge=2, description="networks a host is silent on before its fence, or 1 hard fact (d5)"
+    )
+    together: Duration = Field(
+        "2s",
+        validate_default=True,
+        description="roots of one failure group within this time have one cause (d5)",
+    )
+    hold_max: Duration = Field(
+        "120s", validate_default=True, description="longest hold before a person is called (d5)"
+    )
+    cool_down: Duration = Field(
+        "60s",
+        validate_default=True,
+        description="after a hold each target is confirmed anew, or so long is waited (d5, H9)",
+    )
+    fences_running_max: int = Field(
+        1, ge=1, le=3, description="fences of a domain at one time (d5: 1, and 3 over all domains)"
+    )
+    fences_per_host: Budget = Field(
+        default_factory=lambda: _budget(2, "30m"),
+        description="ladders begun; then quarantine and a page (d5, H15: NHC, sbd fencing loops)",
+    )
+    workloads_running_max: int = Field(
+        20, ge=1, description="workloads of a domain on their way at one time (d5, H21)"
+    )
+    workload_tries: int = Field(
+        3, ge=1, le=10, description="attempts to move or start a workload (d5: 3 tries)"
+    )
+    restarts_per_vm: Budget = Field(
+        default_factory=lambda: _budget(3, "10m"),
+        description="restarts of one VM in place; then a page (d5: 3 per 10 min)",
+    )
+    restart_tries: int = Field(
+        3, ge=1, le=10, description="attempts to restart a process (d5: 3, 5 s apart)"
+    )
+    restart_every: Duration = Field(
+        "5s", validate_default=True, description="between two of them (d5)"
+    )
+    dump_quiet: Duration = Field(
+        "60s",
+        validate_default=True,
+        description="after the last word of a dump, before power may be cut (matrix C02a, H15)",
+    )
+    soak: Duration = Field(
+        "120s",
+        validate_default=True,
+        description="after all that was moved has arrived, before a host is let back (d5)",
+    )
+
+
 class Pack(Strict):
     """``pack.yaml``: what the folder is."""
 
@@ -80,6 +148,7 @@ class Pack(Strict):
     )
     vars: dict[str, str] = Field(default_factory=dict, description="text for ${name}")
     engine: Knobs = Field(default_factory=Knobs)
+    limits: Limits = Field(default_factory=Limits)
 
 
 class SignalRule(Strict):
@@ -197,13 +266,6 @@ class Signature(Strict):
     refuted_by: list[Refutation] = Field(default_factory=list)
 
 
-class Budget(Strict):
-    """So many actions in a window."""
-
-    actions: int = Field(ge=1)
-    per: Duration
-
-
 class StopIf(Strict):
     """Too many roots of one kind: then it is us, or what they share."""
 
@@ -220,20 +282,63 @@ class Guard(Strict):
     only_if: Names = Field(default_factory=list, min_length=0, description="structure of the root")
 
 
-FenceMethod = Literal["bmc_off", "pdu_off", "storage_blocklist", "tor_port_down", "watchdog_bound"]
-"""How a host is kept from writing; each has a proof of its own (action contract)."""
+FenceMethod = Literal[
+    "bmc_off",
+    "pdu_off",
+    "storage_blocklist",
+    "tor_port_down",
+    "watchdog_bound",
+    "kdump",
+    "vm_destroy",
+]
+"""How a host, or with vm_destroy one VM, is kept from writing; each has a proof of its own."""
+
+
+class Seen(Strict):
+    """A fact as it is known now. What nobody has told of, or nobody knows any more, is no `is`."""
+
+    see: str = Field(description="symptom or signal, e.g. vs.bond.active_changed")
+    at: str = Field("self", description="path from the root; one entity there is enough")
+    is_: Literal["raised", "cleared", "seen"] = Field(
+        "raised",
+        alias="is",
+        description="cleared: told to have ended on all that was seen; seen: raised or cleared",
+    )
+
+
+Facts = Annotated[list[Seen], BeforeValidator(_as_list), Field(min_length=1)]
+"""One fact or a list of them, of which one is enough."""
+
+_OUTCOME = rf"^({'|'.join(get_args(Verb))})\.(confirmed|failed)$"
 
 
 class Step(Strict):
     """One action of a plan."""
 
     target: str = Field("$root", description="$root, or $root.PATH for each entity there")
-    needs: str | None = Field(None, description="VERB.confirmed of an earlier step")
+    needs: str | None = Field(
+        None,
+        pattern=_OUTCOME,
+        description="VERB.confirmed of an earlier step, or VERB.failed: when all was tried in vain",
+    )
+    when: Facts | None = Field(None, description="passed over while none of these is known")
+    unless: Facts | None = Field(None, description="passed over while one of these is known")
+    tries: int | None = Field(
+        None, ge=1, le=10, description="attempts; default by the limits for its verb, else 1"
+    )
+    every: Duration | None = Field(
+        None, description="from a failed attempt to the next; default by the limits, else 0"
+    )
     timeout: Duration = Field("60s", validate_default=True, description="validity of the action")
     methods: list[FenceMethod] = Field(
         default_factory=list, description="of a fence: independent ones, tried one after the other"
     )
     parameters: dict[str, str] = Field(default_factory=dict, description="passed on; $root filled")
+
+    @property
+    def facts(self) -> list[Seen]:
+        """All facts it asks for."""
+        return [*(self.when or []), *(self.unless or [])]
 
 
 class Policy(Strict):

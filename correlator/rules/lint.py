@@ -41,6 +41,11 @@ CONFIDENCE_MIN = 0.99
 PROOF = "fence.confirmed"
 """What an evacuation must wait for: a VM must never run twice."""
 
+COPYING = frozenset({"evacuate_vm", "rebuild_vm"})
+"""Verbs that start a second copy: the first must be proven to have ended."""
+CLEAN = "cleanup_net.confirmed"
+"""What a host's return must wait for: what it left in the network would answer beside it (H31)."""
+
 Found = Iterator[Fault]
 
 
@@ -60,9 +65,11 @@ class _Pack:
 
     @cached_property
     def used(self) -> set[str]:
-        """Symptoms that a signature or another symptom speaks of."""
+        """Symptoms that a signature, a step or another symptom speaks of."""
         names = {n for s in self.rules.signatures for cell in s.cells for n in cell.symptoms}
         names |= {r.symptom for s in self.rules.signatures for r in s.refuted_by}
+        steps = [step for p in self.rules.policies for entry in p.do for step in entry.values()]
+        names |= {fact.see for step in steps if step is not None for fact in step.facts}
         return names | {s.unless_symptom for s in self.rules.symptoms.values() if s.unless_symptom}
 
     @cached_property
@@ -82,7 +89,7 @@ def lint(folder: Path) -> list[Fault]:
     (of loading)         error    yaml, unknown-key, missing-key, bad-value (a number without its
                                   unit too), unknown-document, duplicate-name, unknown-symptom,
                                   unknown-signal, unknown-kind, unknown-signature,
-                                  unknown-variable; unused-variable is a warning
+                                  unknown-step, unknown-variable; unused-variable is a warning
     impossible-path      error    no edge of the topology schema allows a step of a path
     ambiguous-path       warning  a relation of several would do for a step
     unused-symptom       warning  no signature speaks of a symptom
@@ -94,7 +101,8 @@ def lint(folder: Path) -> list[Fault]:
     short-window         error    `within` is shorter than the signal's period
     no-guard             error    a destructive action has neither max, stop_if nor only_if
     low-confidence       error    a destructive action below a confidence of 0.99
-    no-proof             error    evacuate_vm without ``needs: fence.confirmed``
+    no-proof             error    evacuate_vm or rebuild_vm without ``needs: fence.confirmed``, or
+                                  unfence without ``needs: cleanup_net.confirmed``
     no-test              error    no test covers a signature
     unknown-rule-tested  error    a test covers a signature that is not there
     thin-test            warning  a test has no case that fires, must not, or clears
@@ -132,6 +140,7 @@ def _policy_paths(policy: Policy) -> Iterator[TypedPath]:
         for step in entry.values():
             target = step.target.removeprefix("$root").removeprefix(".") if step else ""
             yield parse_path(target or "self")
+            yield from (parse_path(fact.at) for fact in (step.facts if step else []))
     for text in policy.guard.only_if:
         yield parse_structure(text).path
 
@@ -280,6 +289,8 @@ def _policies(pack: _Pack) -> Found:
 def _destructive(pack: _Pack, policy: Policy) -> Found:
     key = f"policy:{policy.name}"
     steps = [(verb, step) for entry in policy.do for verb, step in entry.items()]
+    if any(verb == "unfence" and (step is None or step.needs != CLEAN) for verb, step in steps):
+        yield pack.fault(key, "no-proof", f"unfence needs {CLEAN}")
     verbs = sorted({verb for verb, _ in steps} & DESTRUCTIVE_VERBS)
     if not verbs:
         return
@@ -290,8 +301,8 @@ def _destructive(pack: _Pack, policy: Policy) -> Found:
         text = f"{verbs[0]} needs confidence >= {CONFIDENCE_MIN}, not {policy.confidence}"
         yield pack.fault(key, "low-confidence", text)
     for verb, step in steps:
-        if verb == "evacuate_vm" and (step is None or step.needs != PROOF):
-            yield pack.fault(key, "no-proof", f"evacuate_vm needs {PROOF}")
+        if verb in COPYING and (step is None or step.needs != PROOF):
+            yield pack.fault(key, "no-proof", f"{verb} needs {PROOF}")
 
 
 def _tests(pack: _Pack) -> Found:

@@ -29,12 +29,14 @@ from schemas.rules import (
     DOCUMENTS,
     Cell,
     Knobs,
+    Limits,
     Pack,
     Policy,
     RuleTest,
     Settings,
     SignalRule,
     Signature,
+    Step,
     SymptomRule,
 )
 from schemas.topology import TopologySchema
@@ -83,6 +85,7 @@ class _Sources:
     documents: dict[tuple[str, str], _Document] = field(default_factory=dict)
     tests: list[_Document] = field(default_factory=list)
     knobs: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
     signals: dict[str, SignalRule] = field(default_factory=dict)
     schemas: list[TopologySchema] = field(default_factory=list)
     own: frozenset[tuple[str, str]] = frozenset()
@@ -137,6 +140,7 @@ def _read_pack(folder: Path, shown: str, sources: _Sources, depth: int) -> None:
     sources.tests.clear()  # the tests of a base pack are that pack's own
     sources.pack = pack
     sources.knobs.update({key: getattr(pack.engine, key) for key in pack.engine.model_fields_set})
+    sources.limits.update({key: getattr(pack.limits, key) for key in pack.limits.model_fields_set})
     sources.signals.update(pack.signals)
     schema_file = (folder / pack.topology_schema).resolve() if pack.topology_schema else None
     if schema_file:
@@ -294,7 +298,9 @@ def _compile(sources: _Sources) -> RuleSet:
     _add_bare_signals(sources, symptoms, knobs)
     _check_kinds(sources)
     policies = tuple(_policy(document, model, sources) for document, model in sources.of(Policy))
+    limits = Limits.model_construct(**{**Limits().__dict__, **sources.limits})
     content = {
+        "limits": limits.model_dump(mode="json"),
         "knobs": knobs.model_dump(mode="json"),
         "documents": [d.data for d in sources.documents.values()],
         "schema": [schema.model_dump(mode="json", by_alias=True) for schema in sources.schemas],
@@ -304,6 +310,7 @@ def _compile(sources: _Sources) -> RuleSet:
         version=sources.pack.version,
         hash=digest(content),
         knobs=knobs,
+        limits=limits,
         symptoms=dict(sorted(symptoms.items())),
         signatures=signatures,
         policies=policies,
@@ -455,6 +462,23 @@ def _references(sources: _Sources) -> Iterator[tuple[str, Place, float | None]]:
     for document, rule in sources.of(SymptomRule):
         if rule.unless:
             yield rule.unless.see, document.where("unless", "see"), None
+    yield from _asked_facts(sources)
+
+
+def _asked_facts(sources: _Sources) -> Iterator[tuple[str, Place, None]]:
+    for document, policy in sources.of(Policy):
+        for place, step in _written(policy):
+            yield from ((one.see, document.where(*place, "when"), None) for one in step.when or [])
+            where = document.where(*place, "unless")
+            yield from ((one.see, where, None) for one in step.unless or [])
+
+
+def _written(policy: Policy) -> Iterator[tuple[tuple[str | int, ...], Step]]:
+    """Yield (where it stands in the document, step) of each step that says more than its verb."""
+    for index, entry in enumerate(policy.do):
+        for verb, step in entry.items():
+            if step is not None:
+                yield ("do", index, verb), step
 
 
 def _bare(
@@ -490,14 +514,30 @@ def _policy(document: _Document, policy: Policy, sources: _Sources) -> Policy:
     for index, text in enumerate(policy.guard.only_if):
         place = document.where("guard", "only_if", index)
         _tried(sources, place, parse_structure, text)
-    for index, step in enumerate(policy.do):
-        for verb, body in step.items():
-            if body is None:
-                continue
-            place = document.where("do", index, verb, "target")
-            if body.target != "$root" and not body.target.startswith("$root."):
-                sources.fault(place, "bad-value", "target must be $root or $root.PATH")
-                continue
-            path = body.target.removeprefix("$root").removeprefix(".") or "self"
-            _path(sources, place, path)
+    for at, step in _written(policy):
+        _step(document, at, step, sources)
     return policy
+
+
+def _step(document: _Document, place: tuple[str | int, ...], step: Step, sources: _Sources) -> None:
+    if step.target != "$root" and not step.target.startswith("$root."):
+        text = "target must be $root or $root.PATH"
+        sources.fault(document.where(*place, "target"), "bad-value", text)
+    else:
+        path = step.target.removeprefix("$root").removeprefix(".") or "self"
+        _path(sources, document.where(*place, "target"), path)
+    for fact in step.facts:
+        key = "when" if fact in (step.when or []) else "unless"
+        _path(sources, document.where(*place, key), fact.at)
+    verb, number = str(place[-1]), int(place[1])
+    before = {name for entry in document.data["do"][:number] for name in entry}
+    needed = (step.needs or "").partition(".")[0]
+    if needed and needed not in before:
+        text = f"no {needed} comes before it"
+        sources.fault(document.where(*place, "needs"), "unknown-step", text)
+    if step.methods and verb != "fence":
+        text = f"{verb} has no methods: only a fence has"
+        sources.fault(document.where(*place, "methods"), "bad-value", text)
+    if step.methods and step.tries is not None:
+        text = "a ladder has one try a method, no tries of its own"
+        sources.fault(document.where(*place, "tries"), "bad-value", text)

@@ -5,7 +5,7 @@ from typing import Any
 
 from correlator.rules.conditions import Bound, Structure
 from correlator.rules.paths import Path
-from schemas.rules import Knobs, Policy, RuleTest, Settings, SignalRule
+from schemas.rules import Knobs, Limits, Policy, RuleTest, Settings, SignalRule
 from schemas.topology import TopologySchema
 
 ANY_SIGNAL = "*"
@@ -130,6 +130,7 @@ class RuleSet:
     signatures: tuple[SignatureSpec, ...]
     policies: tuple[Policy, ...]
     schema: TopologySchema
+    limits: Limits = field(default_factory=Limits)
     settings: tuple[Settings, ...] = ()
     signals: dict[str, SignalRule] = field(default_factory=dict)
     tests: tuple[LocatedTest, ...] = ()

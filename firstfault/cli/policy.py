@@ -11,7 +11,7 @@ from firstfault.cli.sentences import plain
 from firstfault.cli.terminal import BadInput, Commands, Format, Output, Rules, app, out, say_json
 from firstfault.packs import find_pack
 from schemas.base import is_entity, kind_of
-from schemas.rules import Policy
+from schemas.rules import Budget, Limits, Policy
 
 policy = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Show what would be done, and who said so."
@@ -25,7 +25,7 @@ def show(
     rules: Rules = "nfvi",
     output: Output = Format.text,
 ) -> None:
-    """Print the effective settings of an entity, and the plans for the faults it may have."""
+    """Print the effective settings of an entity, the plans for its faults, and their limits."""
     if not is_entity(entity):
         msg = f"{entity}: no entity, write kind:name, e.g. vm:db-1"
         raise BadInput(msg)
@@ -33,9 +33,11 @@ def show(
     found = effective(pack.settings, entity)
     plans = [_plan(pack, name, one) for name, one in _plans(pack, kind_of(entity))]
     if output is Format.json:
-        say_json({**_settings(pack, found), "plans": plans})
+        limits = pack.limits.model_dump(mode="json")
+        say_json({**_settings(pack, found), "plans": plans, "limits": limits})
     else:
         _print(pack, found, plans)
+        _print_limits(pack.limits)
 
 
 def _plans(pack: RuleSet, kind: str) -> list[tuple[str, Policy | None]]:
@@ -73,4 +75,16 @@ def _print(pack: RuleSet, found: Effective, plans: list[dict[str, Any]]) -> None
     for row in plans:
         steps = ", ".join(row["steps"]) or "nothing"
         table.add_row(row["fault"], row["policy"] or "none", steps, row["at"] or "")
+    out.print(table)
+
+
+def _print_limits(limits: Limits) -> None:
+    """Print what no plan exceeds; durations are in seconds."""
+    table = Table("limit", "value", "what it bounds", box=None, pad_edge=False)
+    for name, field in Limits.model_fields.items():
+        value = getattr(limits, name)
+        text = f"{value.actions} in {value.per:g} s" if isinstance(value, Budget) else f"{value:g}"
+        unit = " s" if isinstance(value, float) else ""
+        table.add_row(name, text + unit, field.description or "")
+    out.print()
     out.print(table)

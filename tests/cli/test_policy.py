@@ -55,3 +55,12 @@ def test_what_nobody_speaks_of_has_the_defaults(run: Run, pack: Path) -> None:
 
 def test_what_is_no_entity_is_refused(run: Run, pack: Path) -> None:
     assert "no entity" in run("policy show nonsense --rules {}", pack, code=2).stderr
+
+
+def test_the_limits_of_a_pack_are_shown_with_their_units(run: Run, pack: Path) -> None:
+    (pack / "pack.yaml").write_text(f"{PACK}limits: {{soak: 5m}}\n", encoding="utf-8")
+    told = json.loads(run("policy show vm:db-2 --rules {} --output json", pack).stdout)
+    assert (told["limits"]["soak"], told["limits"]["hold_max"]) == (300.0, 120.0)
+    text = run("policy show vm:db-2 --rules {}", pack).stdout
+    assert "300 s" in text
+    assert "2 in 1800 s" in text

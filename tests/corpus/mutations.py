@@ -53,6 +53,12 @@ FOUND_BY = {
     "stopped_by_user": "X16-what-vms-want",
     "maintenance": "C18-storage-lost-in-maintenance",
     "unsure": "C10-one-kind-of-silence",
+    "cooling_down": "X13-one-of-two-returns",
+    "dumping": "C02a-dump-proves-nothing",
+    "no_dump": "C02a-panic-without-dump",
+    "not_rebooted": "C02a-comes-back",
+    "soaking": "C02a-comes-back",
+    "too_often": "C09-crash-loop",
     # duties
     "revoke": "C10-its-host-dies-too",
     "send_again": "X04-old-owner-publishes-late",

@@ -57,6 +57,19 @@ def test_a_sound_pack_has_no_fault(write_pack: WritePack) -> None:
             id="an evacuation without a fence",
         ),
         pytest.param(
+            FENCE.replace("notify: {}", "rebuild_vm: {target: $root.vm}"),
+            "no-proof",
+            id="a second copy without a fence",
+        ),
+        pytest.param(
+            RULES.replace("notify: {}", "unfence: {}"), "no-proof", id="a return without clean-up"
+        ),
+        pytest.param(
+            RULES.replace("notify: {}", "notify: {when: {see: h.lost, at: ^vm}}"),
+            "impossible-path",
+            id="a fact where nothing is",
+        ),
+        pytest.param(
             RULES + "---\nkind: symptom\nname: odd\nmatch: {signal: a.lost}\n",
             "unused-symptom",
             id="a symptom for nothing",
@@ -84,3 +97,9 @@ def test_the_rest_of_a_pack_is_looked_at_too(
 def test_what_cannot_be_loaded_is_told_as_loading_tells_it(write_pack: WritePack) -> None:
     faults = lint(write_pack(rules=RULES.replace("prior: 1e-3", "prior: 2")))
     assert [(fault.code, fault.line) for fault in faults if fault.line == 4] == [("bad-value", 4)]
+
+
+def test_a_symptom_that_a_step_asks_for_is_used(write_pack: WritePack) -> None:
+    odd = "---\nkind: symptom\nname: odd\nmatch: {signal: a.lost}\n"
+    asked = RULES.replace("notify: {}", "notify: {unless: {see: odd}}")
+    assert "unused-symptom" not in {fault.code for fault in lint(write_pack(rules=asked + odd))}

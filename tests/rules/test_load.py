@@ -3,7 +3,8 @@
 import pytest
 
 from correlator.rules import RuleFaults, load_pack
-from tests.rules.conftest import RULES, TESTS, WritePack
+from schemas.rules import Limits
+from tests.rules.conftest import PACK, RULES, TESTS, WritePack
 
 
 def test_a_sound_pack_loads(write_pack: WritePack) -> None:
@@ -74,6 +75,58 @@ def test_every_fault_has_its_place_and_code(
         load_pack(write_pack(rules=rules))
     found = [(f"{f.file}:{f.line}:{f.column}", f.code) for f in refused.value.faults]
     assert (f"small/{place}", code) in found
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "text"),
+    [
+        pytest.param("{needs: fence.confirmed}", "unknown-step", "no fence", id="no such step"),
+        pytest.param("{needs: fence.done}", "bad-value", "pattern", id="no such outcome"),
+        pytest.param("{when: {see: h.gone}}", "unknown-symptom", "h.gone", id="no such fact"),
+        pytest.param("{unless: [{see: h.gone}]}", "unknown-symptom", "h.gone", id="nor this one"),
+        pytest.param("{when: {see: h.lost, at: v..x}}", "bad-value", "no step", id="no path"),
+        pytest.param("{when: {see: h.lost, is: maybe}}", "bad-value", "raised", id="no value"),
+        pytest.param("{when: []}", "bad-value", "at least 1", id="no fact at all"),
+        pytest.param("{tries: 0}", "bad-value", "greater", id="no try"),
+        pytest.param("{every: 5}", "bad-value", "unit", id="a number without its unit"),
+        pytest.param("{methods: [bmc_off]}", "bad-value", "only a fence", id="no fence"),
+    ],
+)
+def test_what_is_wrong_with_a_step_has_its_place(
+    write_pack: WritePack, step: str, code: str, text: str
+) -> None:
+    with pytest.raises(RuleFaults) as refused:
+        load_pack(write_pack(rules=RULES.replace("notify: {}", f"notify: {step}")))
+    (fault,) = refused.value.faults
+    assert (fault.file, fault.line, fault.code) == ("small/rules.yaml", 12, code)
+    assert fault.column > len("do: [{notify: ")
+    assert text in fault.text
+
+
+def test_limits_have_defaults_a_pack_may_change_and_one_above_it_again(
+    write_pack: WritePack,
+) -> None:
+    plain = load_pack(write_pack())
+    assert (plain.limits, plain.limits.soak) == (Limits(), 120.0)
+    base = write_pack(
+        pack=f"{PACK}limits: {{soak: 10m, fences_per_host: {{actions: 1, per: 1h}}}}\n"
+    )
+    above = base.parent / "above"
+    above.mkdir()
+    text = "name: above\nversion: 1.0.0\nextends: [../small]\nlimits: {soak: 5m}\n"
+    (above / "pack.yaml").write_text(text, encoding="utf-8")
+    changed = load_pack(base)
+    assert (changed.limits.soak, changed.limits.fences_per_host.per) == (600.0, 3600.0)
+    assert changed.hash != plain.hash
+    limits = load_pack(above).limits
+    assert (limits.soak, limits.fences_per_host.actions, limits.hold_max) == (300.0, 1, 120.0)
+
+
+def test_a_limit_below_what_is_safe_is_refused(write_pack: WritePack) -> None:
+    with pytest.raises(RuleFaults) as refused:
+        load_pack(write_pack(pack=f"{PACK}limits: {{sources_min: 1}}\n"))
+    (fault,) = refused.value.faults
+    assert (fault.file, fault.code) == ("small/pack.yaml", "bad-value")
 
 
 def test_all_faults_are_told_at_once_and_none_follows_from_another(write_pack: WritePack) -> None:

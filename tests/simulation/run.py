@@ -21,7 +21,7 @@ from tests.simulation.site import draw_site
 FIRST_FAULT_S, LAST_FAULT_S = 12.0, 130.0
 MENDED_S = 190.0
 """By then everything is mended; operators then bring up what is down."""
-RUN_S = 360.0
+RUN_S = 450.0
 CLEAN_UP_S = 10.0
 TRACE_LINES = 30
 KEPT = 20_000

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from correlator import guards, planner
+from correlator import guards
 from correlator.engine import Engine
 from correlator.rules.ruleset import SymptomSpec
 from correlator.rules.settings import Effective, effective
 from schemas.inputs import Command, Result, Tick
 from schemas.outputs import Action, Decision, Output
-from schemas.rules import Policy, Settings
+from schemas.rules import Limits, Policy, Settings
 from tests.worlds import SYMPTOMS, Row, cloud, engine, event, feed, rule_set
 
 HOST, NEIGHBOUR = "host:r0h0", "host:r0h1"
@@ -162,7 +162,10 @@ VMS = ["vm:r0h0v0", "vm:r0h0v1", "vm:r0h0v2"]
 
 
 def recovered(
-    settings: list[dict[str, object]], rows: list[Row], answers: int = 9
+    settings: list[dict[str, object]],
+    rows: list[Row],
+    answers: int = 9,
+    limits: dict[str, object] | None = None,
 ) -> list[tuple[str, ...]]:
     """Return the evacuations that left at once, after each answer, of a host of three VMs."""
     steps = [{"fence": {}}, {"evacuate_vm": {"target": "$root.vm", "needs": "fence.confirmed"}}]
@@ -170,6 +173,7 @@ def recovered(
     rules = replace(
         rule_set(policies=[Policy.model_validate(policy)], symptoms=(*SYMPTOMS, STOP)),
         settings=tuple(Settings.model_validate({"kind": "settings", **one}) for one in settings),
+        limits=Limits.model_validate(limits or {}),
     )
     folding = engine(rules, cloud(vms=3), ticks="recorded")
     ticks: list[Row] = [(n / 10, Tick()) for n in range(1, 30)]
@@ -237,9 +241,8 @@ def test_a_workload_may_be_left_alone(
     assert recovered(settings, rows) == [tuple(VMS)]
 
 
-def test_no_more_workloads_than_may_be_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "WORKLOADS_MAX", 2)
-    assert recovered([], [])[0] == tuple(VMS[:2])
+def test_no_more_workloads_than_may_be_worked_on_at_once() -> None:
+    assert recovered([], [], limits={"workloads_running_max": 2})[0] == tuple(VMS[:2])
 
 
 def test_the_last_document_that_speaks_of_an_entity_wins_key_by_key() -> None:

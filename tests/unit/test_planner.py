@@ -134,8 +134,15 @@ def test_the_next_method_has_its_turn_when_one_fails_and_its_proof_counts() -> N
     third = stepped(folding, [(2.2, answer(pdu))])
     assert actions(third) == [("evacuate_vm", vm) for vm in VMS]
     assert of(third, "evacuate_vm").needs == [pdu.idempotency_key]
-    facts = [(one.fact, one.target) for one in of(third, "evacuate_vm").preconditions]
-    assert facts == [("maintenance", VMS[0]), ("fence", HOST)]
+    facts = [(one.fact, one.target, one.equals) for one in of(third, "evacuate_vm").preconditions]
+    assert facts == [
+        ("maintenance", VMS[0], "no"),
+        ("fence", HOST, "CONFIRMED"),
+        ("vm_desired", VMS[0], "ACTIVE"),
+        ("vm_host", VMS[0], HOST),
+        ("autostart", HOST, "off"),
+        ("power_restore", HOST, "off"),
+    ]
 
 
 def test_a_host_that_speaks_again_is_not_evacuated() -> None:
@@ -381,10 +388,15 @@ def test_a_host_comes_back_when_every_workload_has_left_it_and_is_a_new_generati
     first, second = (one for one in moved if isinstance(one, Action))
     assert reasons(moved)[-1] == "still_moving"
     assert actions(stepped(folding, [(2.2, answer(first, "UNKNOWN"))])) == []
-    last = stepped(folding, [(2.3, answer(second))])
+    soaking = stepped(folding, [(2.3, answer(second)), *after(2.3, 122.0)])
+    assert actions(soaking) == []
+    assert reasons(soaking)[-1] == "soak"
+    last = stepped(folding, after(122.0, 123.0))
     assert actions(last) == [("unfence", HOST)]
-    stepped(folding, [(2.4, answer(of(last, "unfence")))])
+    assert folding.state.fenced.keys() == {HOST}
+    stepped(folding, [(123.1, answer(of(last, "unfence")))])
     assert folding.state.generations == {HOST: 1}
+    assert not folding.state.fenced
 
 
 def test_a_host_that_was_never_fenced_is_not_unfenced() -> None:
@@ -466,7 +478,7 @@ def test_only_suspected_causes_destroy_nothing() -> None:
 def test_a_plan_for_an_incident_that_has_ended_meanwhile_is_over() -> None:
     clears: list[Row] = [(0.6, given.model_copy(update={"state": "cleared"})) for _, given in DOWN]
     outputs = stepped(live(rules=rule_set(settle="100ms")), ticking([*DOWN, *clears], 3.0))
-    assert actions(outputs) == [("quarantine", HOST)]
+    assert actions(outputs) == [("quarantine", HOST), ("unquarantine", HOST)]
     assert "hold" in reasons(outputs)
 
 
