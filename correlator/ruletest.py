@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from correlator.engine import Engine, Stamped
-from correlator.guards import TELLING
 from correlator.importers import TopologyError, from_neutral, load_topology
 from correlator.planner import FENCE_PROOFS
+from correlator.plans import TELLING
 from correlator.replay import fold
 from correlator.rules import RuleSet, load_pack
 from correlator.rules.ruleset import LocatedTest, Location
