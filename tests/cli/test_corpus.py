@@ -29,7 +29,7 @@ def _write(folder: Path, text: str = SCENARIO) -> Path:
 
 
 def test_a_scenario_is_told_as_a_time_line(run: Run) -> None:
-    told = run("corpus run C12a --folder {}", CORPUS).stdout
+    told = run("corpus run C12a-one --folder {}", CORPUS).stdout
     lines = [line.strip() for line in told.splitlines()]
     assert lines[0] == "C12a-one-storage-path: ok"
     assert any(line.endswith("inject   path.down path:h1/p0 source=multipath") for line in lines)
