@@ -23,6 +23,8 @@ EVIDENCE_MAX = 10
 """Event ids an action carries."""
 DUMPING = "os.kdump"
 """Symptom of a host whose kernel tells that it dumps."""
+PANIC = "os.panic"
+"""Symptom of a host whose kernel told of its end."""
 POWER_OFF = "hw.power.off"
 """Symptom of a host whose power was read as off."""
 
@@ -138,18 +140,27 @@ def holds(domain: Domain, root: str, fact: Seen) -> bool:
 
 
 def dumping_until_us(domain: Domain, host: str) -> int | None:
-    """Return when a dump counts as over, live time; None where no dump goes on.
+    """Return when a dump that was told of counts as over, live time; None where none goes on.
 
     It tells of itself, so it is over when it has been quiet, or the power was seen to go.
     """
+    return _told_until_us(domain, host, DUMPING, domain.rules.limits.dump_quiet)
+
+
+def may_dump_until_us(domain: Domain, host: str) -> int | None:
+    """Return the same, also where a kernel has only told of its end: its dump may yet begin."""
+    begins_us = _told_until_us(domain, host, PANIC, domain.rules.limits.dump_begins)
+    return dumping_until_us(domain, host) or begins_us
+
+
+def _told_until_us(domain: Domain, host: str, symptom: str, quiet_s: float) -> int | None:
     state = domain.state
-    dump = state.sightings.get((DUMPING, host))
-    if dump is None or value(dump) != "raised":
+    told, power = (state.sightings.get((one, host)) for one in (symptom, POWER_OFF))
+    if told is None or value(told) != "raised":
         return None
-    power = state.sightings.get((POWER_OFF, host))
-    if power is not None and value(power) == "raised" and power.first_us > dump.last_us:
+    if power is not None and value(power) == "raised" and power.first_us > told.last_us:
         return None
-    due_us = dump.last_us + round(domain.rules.limits.dump_quiet * 1e6)
+    due_us = told.last_us + round(quiet_s * 1e6)
     return due_us if state.live_us < due_us else None
 
 

@@ -25,6 +25,7 @@ from correlator.evidence import (
     dumping_until_us,
     groups,
     is_silent,
+    may_dump_until_us,
     planes,
     shows_silence,
     sources,
@@ -506,10 +507,10 @@ def _cuts_power(method: str) -> bool:
 
 def dumping(step: PlannedStep, target: str, method: str) -> Reason | None:
     """A power cycle would end the dump, and what it could have told (H15)."""
-    until_us = dumping_until_us(step.plan.domain, target) if _cuts_power(method) else None
+    until_us = may_dump_until_us(step.plan.domain, target) if _cuts_power(method) else None
     if until_us is None:
         return None
-    text = f"fence {target} by {method or 'power'} waits: its kernel dumps"
+    text = f"fence {target} by {method or 'power'} waits: its kernel dumps, or may begin to"
     return Reason("wait", "dumping", text, until_us)
 
 
@@ -655,6 +656,8 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
 )
 STORM_GUARDS: tuple[StepGuard, ...] = (fleet_share, failure_group)
 """Those after which a target is confirmed anew; each is among the destructive ones, too."""
+RESTART_GUARDS: tuple[StepGuard, ...] = (budget, unsure, held, too_young)
+"""What a process does for others ends while it starts again."""
 RETURN_GUARDS: tuple[StepGuard, ...] = (unapproved, held, stream_gap, not_rebooted, soaking)
 TARGET_GUARDS: tuple[TargetGuard, ...] = (
     opted_out,
@@ -679,6 +682,8 @@ def against_step(step: PlannedStep) -> Reason | None:
     guards = STEP_GUARDS
     if step.verb in DESTRUCTIVE_VERBS:
         guards = (*STEP_GUARDS, *DESTRUCTIVE_GUARDS)
+    if step.verb == "restart_process":
+        guards = (*STEP_GUARDS, *RESTART_GUARDS)
     if step.verb == "unfence":
         guards = (*STEP_GUARDS, *RETURN_GUARDS)
     return next(filter(None, (guard(step) for guard in guards)), None)

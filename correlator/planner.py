@@ -38,8 +38,8 @@ from correlator.owners import lost_cards, notice
 from correlator.placement import PLACED_VERBS, Nowhere, ended_with, may_be_at, placed
 from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, tried
 from correlator.rules.paths import parse_path, walk
-from correlator.state import HELD, IncidentState, Sent
-from schemas.base import kind_of
+from correlator.state import HELD, EngineState, IncidentState, Sent
+from schemas.base import digest, kind_of
 from schemas.inputs import Result
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS, Verb
 from schemas.rules import Policy, Step
@@ -383,11 +383,16 @@ def take_result(domain: Domain, result: Result) -> None:
     for incident in [open_[name] for name in sorted(open_)]:
         for sent in list(incident.sent):
             is_of_it = sent.key == result.idempotency_key and result.verb in ("", sent.verb)
-            if is_of_it and _may_follow(sent, result):
+            if is_of_it and _may_follow(sent, result) and not _is_of_old_epoch(state, sent, result):
                 found = True
                 _note_result(domain, incident, sent, result)
     if not found:
         state.count("results_unknown")
+
+
+def _is_of_old_epoch(state: EngineState, sent: Sent, result: Result) -> bool:
+    """Claim that a refusal is of a copy that the owner before sent: ours is still on its way."""
+    return result.state == "REJECTED" and result.action_id != digest(sent.key, state.epoch or 0)
 
 
 def _may_follow(sent: Sent, result: Result) -> bool:

@@ -154,6 +154,11 @@ class Limits(Strict):
     restart_every: Duration = Field(
         "5s", validate_default=True, description="between two of them (d5)"
     )
+    dump_begins: Duration = Field(
+        "30s",
+        validate_default=True,
+        description="after a panic, before power may be cut where no dump is told (matrix d2)",
+    )
     dump_quiet: Duration = Field(
         "60s",
         validate_default=True,
