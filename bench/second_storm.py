@@ -393,7 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="sets per variant")
     parser.add_argument("--first", type=int, default=1, metavar="SEED", help="of the first set")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["lossy", "hard"])
-    parser.add_argument("--rules", default="nfvi-next", metavar="PACK")
+    parser.add_argument("--rules", default="nfvi", metavar="PACK")
     parser.add_argument("--stories", type=Path, metavar="FILE", help="write what went wrong")
     options = parser.parse_args(arguments)
     rules = load_pack(find_pack(options.rules))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def sla() -> Figures:
     """Return the figures of each level, of all scenarios without noise together."""
-    rules = load_pack(ROOT / "rules" / "nfvi-next")
+    rules = load_pack(ROOT / "rules" / "nfvi")
     loaded = load_corpus(ROOT / "tests" / "corpus", rules)
     found: list[Outage] = []
     for one in loaded:

@@ -49,7 +49,7 @@ def run_corpus(
         typer.Argument(help="Scenario, or how its id begins; default: all.", metavar="[ID]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise; 0 is none.", min=0)] = 0,
-    rules: Rules = "nfvi-next",
+    rules: Rules = "nfvi",
     folder: Annotated[
         Path | None, typer.Option(help="Folder of scenarios; default: tests/corpus.")
     ] = None,

@@ -38,7 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pack of a site that gives two VMs a level."""
     folder = tmp_path_factory.mktemp("packs") / "site"
     folder.mkdir()
-    base, schema = ROOT / "rules" / "nfvi-next", ROOT / "rules" / "topology-schema.yaml"
+    base, schema = ROOT / "rules" / "nfvi", ROOT / "rules" / "topology-schema.yaml"
     text = PACK.format(base=base, schema=schema)
     (folder / "pack.yaml").write_text(text, encoding="utf-8")
     (folder / "settings.yaml").write_text(SETTINGS, encoding="utf-8")

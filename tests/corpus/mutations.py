@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.corpus.mutations", description=__doc__)
     parser.add_argument("--only", metavar="NAME", help="one guard or duty (default: all)")
     given = parser.parse_args(arguments)
-    rules = load_pack(find_pack("nfvi-next"))
+    rules = load_pack(find_pack("nfvi"))
     corpus = load_corpus(FOLDER, rules)
     kept = {one.scenario.id: harm(play(one, rules)) for one in corpus}
     unfound = 0

@@ -15,7 +15,7 @@ SWITCHES = switches()
 
 @pytest.fixture(scope="session")
 def nfvi() -> RuleSet:
-    return load_pack(find_pack("nfvi-next"))
+    return load_pack(find_pack("nfvi"))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 @pytest.fixture(scope="session")
 def nfvi() -> RuleSet:
-    return load_pack(find_pack("nfvi-next"))
+    return load_pack(find_pack("nfvi"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from correlator.rules import RuleSet, load_pack
 from correlator.rules.signals import Catalogue, catalogue, layer_of
 
-NFVI = Path(__file__).parents[2] / "rules" / "nfvi-next"
+NFVI = Path(__file__).parents[2] / "rules" / "nfvi"
 SIGNAL = {
     "text": "the card has no carrier",
     "kinds": ["nic"],

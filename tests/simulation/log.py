@@ -21,7 +21,7 @@ from tests.simulation.kernel import Kernel
 from tests.simulation.site import Site
 
 DOMAIN = "pod-1"
-PACK = Path(__file__).resolve().parents[2] / "rules" / "nfvi-next"
+PACK = Path(__file__).resolve().parents[2] / "rules" / "nfvi"
 NEVER = 1 << 62
 TICK_SOONEST_US = 1_000
 """Ticks are at least so far apart."""

@@ -403,7 +403,7 @@ def test_a_fence_of_a_host_that_could_be_managed(storm: Storm) -> None:
 
 def test_a_recording_can_be_replayed_and_scored(storm: Storm, tmp_path: Path) -> None:
     write(storm, tmp_path)
-    rules = load_pack(find_pack("nfvi-next"))
+    rules = load_pack(find_pack("nfvi"))
     figures = second_storm.measure(storm, rules).figures()
     assert figures["visible"] == 2
     assert figures["told"] >= 1
