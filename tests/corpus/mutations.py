@@ -16,7 +16,7 @@ from correlator import engine, guards, planner
 from correlator.corpus import Played, play
 from correlator.domain import Domain
 from correlator.rules import RuleSet, load_pack
-from correlator.rules.settings import effective
+from correlator.rules.settings import Book, effective
 from correlator.scenarios import Loaded, load_corpus
 from correlator.state import EngineState
 from firstfault.packs import find_pack
@@ -32,7 +32,7 @@ Switch = Callable[[pytest.MonkeyPatch], None]
 
 FOUND_BY = {
     # guards
-    "confidence": "C12c-pool-named-directly",
+    "confidence": "C05-one-hint",
     "rejected": "C01-rejected",
     "structure": "X09-last-member-flaps",
     "proof": "C01-host-power-loss",
@@ -53,6 +53,15 @@ FOUND_BY = {
     "stopped_by_user": "X16-what-vms-want",
     "maintenance": "C18-storage-lost-in-maintenance",
     "unsure": "C10-one-kind-of-silence",
+    "speaks_now": "X22-its-collector-is-heard",
+    "shared_cause": "C14-hot-rack-host-dies",
+    "silent_neighbour": "X21-neighbour-unexplained",
+    "carries_us": "C01-carries-the-broker",
+    "other_owner": "C01-another-owner",
+    "not_its_way": "X16-class-says-how",
+    "owner_holds": "C09-owner-silent",
+    "no_destination": "X17-anti-affinity-pair",
+    "net_is_moving": "C17-host-dead",
     "cooling_down": "X13-storm-ends",
     "soaking": "X06-returns-mid-evacuation",
     "not_rebooted": "C02b-kept-from-its-disks",
@@ -124,7 +133,7 @@ def _prevented(patch: pytest.MonkeyPatch) -> None:
 
 def _priority(patch: pytest.MonkeyPatch) -> None:
     """All workloads have their turn together."""
-    patch.setattr(planner, "effective", lambda settings, target: effective((), target))
+    patch.setattr(Book, "of", lambda book, entity: effective((), entity))
 
 
 def _tokens(patch: pytest.MonkeyPatch) -> None:

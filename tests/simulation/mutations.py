@@ -71,11 +71,6 @@ MUTATIONS: dict[str, Mutation] = {
     "a host comes back while its VMs are moved": Mutation(
         guards=RETURNING, found_by=frozenset({"I12"})
     ),
-    "a host that is heard may be fenced": Mutation(
-        guards=("speaks_now", "shared_cause", "silent_neighbour", "one_plane"),
-        found_by=frozenset({"healthy"}),
-        more=("liar", "liar", "uplink_cut"),
-    ),
     "the actuator ignores the epoch": Mutation(
         skips=frozenset({"epoch"}),
         found_by=frozenset({"I7"}),

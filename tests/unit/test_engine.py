@@ -14,6 +14,7 @@ from schemas.inputs import (
     TopologyDelta,
     Verdict,
 )
+from schemas.outputs import Evidence
 from tests.worlds import (
     RULES,
     SECOND_US,
@@ -645,7 +646,7 @@ def test_incidents_that_turn_out_to_be_one_are_merged() -> None:
     assert len(closed) == len({one.incident_id for one in incidents(told)})
 
 
-def test_an_old_symptom_is_told_as_late_for_a_new_fault_of_the_same_entity() -> None:
+def test_an_old_symptom_is_left_to_the_fault_before() -> None:
     rows: list[Row] = [
         (0, event("host:r0h0", "host.down")),
         *((60, event(f"vm:r0h0v{v}", "vm.down")) for v in (0, 1)),
@@ -655,8 +656,12 @@ def test_an_old_symptom_is_told_as_late_for_a_new_fault_of_the_same_entity() -> 
     hosts = rule_set(only, gain_first=-50.0)
     told = incidents(run(engine(rules=hosts), rows))
     assert len({one.incident_id for one in told}) == 2
-    late = {seen.symptom for one in told for seen in one.evidence if seen.role == "late"}
-    assert late == {"host.down"}
+    holders = {one.incident_id for one in told for seen in one.evidence if _is_old(seen)}
+    assert holders == {told[0].incident_id}
+
+
+def _is_old(seen: Evidence) -> bool:
+    return seen.symptom == "host.down" and seen.role in ("for", "late")
 
 
 def test_a_component_of_nothing_known_is_looked_at_and_left() -> None:

@@ -74,7 +74,7 @@ MAX = {"guard": {"max": {"actions": 1, "per": "1h"}}}
 SHARE = {"guard": {"stop_if": {"roots": "host", "share": "20%", "within": "10m"}}}
 
 CASES = [
-    pytest.param(guards.confidence, dead(), {"confidence": ">= 0.9999999999"}, id="confidence"),
+    pytest.param(guards.unsure, dead(), {"confidence": ">= 0.9999999999"}, id="confidence"),
     pytest.param(guards.maintenance, WORKED_ON, {}, id="maintenance"),
     pytest.param(
         guards.structure, dead(), {"guard": {"only_if": "count(vm) >= 3"}}, id="structure"

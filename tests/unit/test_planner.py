@@ -331,7 +331,7 @@ def test_a_budget_stops_the_second_plan_and_comes_back_with_time() -> None:
 def test_a_cause_without_policy_and_one_below_its_confidence_are_told() -> None:
     silent = stepped(live(rules=rule_set(policies=[])), ticking(DOWN, 1.0))
     assert "no_policy" in reasons(silent)
-    shy = policy(confidence=">= 0.99999999")
+    shy = policy(confidence=">= 0.99999999", do=[{"restart_process": {}}])
     outputs = stepped(live(rules=rule_set(policies=[shy])), ticking(DOWN, 1.0))
     assert "confidence_below_policy" in reasons(outputs)
 
