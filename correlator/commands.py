@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from correlator import actions, incidents, planner, sightings
 from correlator.domain import Domain
-from correlator.guards import REQUESTED
 from correlator.state import HELD, IncidentState, Session
+from correlator.targets import REQUESTED
 from schemas.base import is_entity, to_microseconds
 from schemas.inputs import Command, Event, State
 

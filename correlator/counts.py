@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from correlator.attempts import has_failed
 from correlator.domain import Domain
-from correlator.guards import not_its_way
 from correlator.placement import IN_VAIN
 from correlator.plans import Plan, PlannedStep
+from correlator.targets import not_its_way
 from schemas.base import kind_of
 from schemas.outputs import WORKLOAD_VERBS
 from schemas.rules import Step

@@ -17,7 +17,6 @@ from correlator.doubts import (
     shared_cause,
     silent_neighbour,
     speaks_now,
-    worked_on,
 )
 from correlator.evidence import (
     accusations,
@@ -25,51 +24,38 @@ from correlator.evidence import (
     dumping_until_us,
     groups,
     is_silent,
-    may_dump_until_us,
     planes,
     shows_silence,
     sources,
     standing,
-    value,
 )
-from correlator.placement import (
-    PLACED_VERBS,
-    Nowhere,
-    hosts_of,
-    is_in_trouble,
-    placed,
-    view_of,
-)
-from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, tried
+from correlator.plans import FINAL, Plan, PlannedStep, Reason
 from correlator.rules.conditions import parse_structure
-from correlator.rules.ruleset import OTHER_OWNER
 from correlator.state import HELD, Sent
+from correlator.targets import (
+    carries_us,
+    cuts_power,
+    dumping,
+    maintenance,
+    net_is_moving,
+    no_destination,
+    no_dump,
+    not_its_way,
+    opted_out,
+    other_owner,
+    owner_holds,
+    stopped_by_user,
+    too_often,
+)
 from schemas.base import kind_of
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
 
-MECHANISMS = {
-    "restart_vm": "restart",
-    "rebuild_vm": "rebuild",
-    "evacuate_vm": "evacuate",
-    "live_migrate": "live_migrate",
-    "failover_vnf": "failover",
-}
-"""Verb → the way of bringing back that a site may allow or not."""
-PLACE_AGAIN_US = 5_000_000
-"""After this a workload that has nowhere to go is asked about again."""
 LEASE_US = 60_000_000
 """So long an actuator may still be at what it has accepted (action contract)."""
-STOPPED_BY_USER = "user.vm.stop"
-"""Symptom of a VM that its user has ended."""
-REQUESTED = "maint.requested"
-"""Symptom of an entity that an operator's session is about to begin on."""
-DRAINING = frozenset({"live_migrate", "quarantine"})
-"""What a session's own host is emptied by."""
 COOPERATIVE = frozenset({"live_migrate"})
 """The source ends only when the destination runs (libvirt), so that no second witness is asked."""
 SETTLING = WORKLOAD_VERBS | {"fence", "cleanup_net"}
 """Verbs after which a host that is to come back is left alone for a while."""
-POWER_METHODS = frozenset({"bmc_off", "pdu_off"})
 
 
 PlanGuard = Callable[[Plan], Reason | None]
@@ -419,7 +405,7 @@ def not_rebooted(step: PlannedStep) -> Reason | None:
     old = [
         one.target
         for one in _proven_fences(step)
-        if not _cuts_power(one.method) and generations.get(one.target, 0) <= one.generation
+        if not cuts_power(one.method) and generations.get(one.target, 0) <= one.generation
     ]
     if not old:
         return None
@@ -438,198 +424,6 @@ def soaking(step: PlannedStep) -> Reason | None:
         return None
     text = f"unfence of {step.plan.root} waits until all has been quiet for {limits.soak:g} s"
     return Reason("wait", "soak", text, due_us)
-
-
-# ---- one target of a step ------------------------------------------------------------------
-
-
-def opted_out(step: PlannedStep, target: str) -> Reason | None:
-    """An owner may have said that nobody else restarts or moves it (I9)."""
-    is_workload = step.verb in WORKLOAD_VERBS
-    if not is_workload or step.plan.domain.book.of(target).recover:
-        return None
-    return Reason("refuse", "opted_out", f"{step.verb} {target}: its owner has opted out")
-
-
-def stopped_by_user(step: PlannedStep, target: str) -> Reason | None:
-    """What a user has stopped is as it should be (I9, H27)."""
-    is_workload = step.verb in WORKLOAD_VERBS
-    if not is_workload or not step.plan.domain.stands((STOPPED_BY_USER, target)):
-        return None
-    return Reason("refuse", "stopped_by_user", f"{step.verb} {target}: a user has stopped it")
-
-
-def maintenance(step: PlannedStep, target: str) -> Reason | None:
-    """What is worked on, and all that stands on it, is its operator's (I4)."""
-    state = step.plan.domain.state
-    if step.verb in TELLING or not state.sessions:
-        return None
-    session_of = worked_on(step.plan.domain, target)
-    if session_of is None:
-        return None
-    if step.verb in DRAINING and _asks_for(step, session_of):
-        return None
-    by = state.sessions[session_of].by
-    text = f"{step.verb} {target}: {session_of} is under maintenance by {by}"
-    return Reason("refuse", "maintenance", text)
-
-
-def _asks_for(step: PlannedStep, worked_on: str) -> bool:
-    """Claim that the session itself is what an incident is about: its host is to be emptied."""
-    asked = step.plan.domain.state.sightings.get((REQUESTED, worked_on))
-    is_own = asked is not None and asked.incident == step.plan.incident.incident_id
-    return is_own and value(asked) == "raised" and worked_on == step.plan.root
-
-
-def too_often(step: PlannedStep, target: str) -> Reason | None:
-    """What has to be done again and again does not help (H15: fencing and restarting in a loop)."""
-    state, limits = step.plan.domain.state, step.plan.domain.rules.limits
-    budgets = {"fence": limits.fences_per_host, "restart_vm": limits.restarts_per_vm}
-    most, begun = budgets.get(step.verb), state.begun_us.get(f"{step.verb} {target}", [])
-    is_under_way = step.verb == "fence" and bool(tried(step.plan.incident, step.verb, target))
-    if most is None or is_under_way:
-        return None
-    window_us = round(most.per * 1e6)
-    recent = [at for at in begun if at > state.live_us - window_us]
-    allowed = most.actions * (1 + step.plan.incident.retries)
-    if len(recent) < allowed:
-        return None
-    text = f"{step.verb} {target}: {len(recent)} times within {most.per:g} s did not help"
-    return Reason("refuse", "too_often", text, recent[-allowed] + window_us + 1, page=True)
-
-
-# ---- one method of a fence ------------------------------------------------------------------
-
-
-def _cuts_power(method: str) -> bool:
-    return method in POWER_METHODS or not method  # An actuator that may choose may choose that.
-
-
-def dumping(step: PlannedStep, target: str, method: str) -> Reason | None:
-    """A power cycle would end the dump, and what it could have told (H15)."""
-    until_us = may_dump_until_us(step.plan.domain, target) if _cuts_power(method) else None
-    if until_us is None:
-        return None
-    text = f"fence {target} by {method or 'power'} waits: its kernel dumps, or may begin to"
-    return Reason("wait", "dumping", text, until_us)
-
-
-def no_dump(step: PlannedStep, target: str, method: str) -> Reason | None:
-    """A dump proves that no VM writes where a dump is told of."""
-    if method != "kdump" or dumping_until_us(step.plan.domain, target) is not None:
-        return None
-    return Reason("refuse", "no_dump", f"fence {target} by kdump: nothing tells of a dump")
-
-
-# ---- what owners and sites say --------------------------------------------------------------
-
-
-def owner_holds(step: PlannedStep, target: str) -> Reason | None:
-    """The owner of a workload has the first word, and the time to say it (R05)."""
-    vnfm, state = step.plan.domain.book.of(target).vnfm, step.plan.domain.state
-    if vnfm is None or step.verb not in WORKLOAD_VERBS:
-        return None
-    notices = [one for one in tried(step.plan.incident, "notify", target) if one.vnfm]
-    words = {one.state for one in notices} if vnfm.ack else set()
-    if "REJECTED" in words:
-        text = f"{step.verb} {target}: its owner recovers it itself ({vnfm.notify})"
-        return Reason("refuse", "owner_recovers", text)
-    told_us = min((one.sent_us for one in notices), default=state.live_us)
-    due_us = told_us + round(vnfm.hold * 1e6)
-    if notices and ("CONFIRMED" in words or state.live_us >= due_us):
-        return None
-    text = f"{step.verb} {target} waits for its owner ({vnfm.notify}), {vnfm.hold:g} s at most"
-    return Reason("wait", "owner_hold", text, due_us)
-
-
-def not_its_way(step: PlannedStep, target: str) -> Reason | None:
-    """A site says how a workload is brought back, and whether it leaves its host (R03)."""
-    said, way = step.plan.domain.book.of(target), MECHANISMS.get(step.verb)
-    stays = said.migration == "none" and step.verb in PLACED_VERBS - {"create_vm"}
-    stays = stays or (said.migration == "offline" and step.verb == "live_migrate")
-    if not stays and (way is None or way in said.mechanisms):
-        return None
-    ways = ", ".join(said.mechanisms) or "nothing"
-    text = f"{step.verb} {target}: its site allows {ways}, migration {said.migration}"
-    return Reason("refuse", "mechanism_not_allowed", text)
-
-
-def no_destination(step: PlannedStep, target: str) -> Reason | None:
-    """A workload is brought where it can be, or nowhere; others go on (R14, H26, X17)."""
-    if step.verb not in PLACED_VERBS or any(state != "CONFIRMED" for _, state in step.proofs):
-        return None
-    found = placed(step, target)
-    if not isinstance(found, Nowhere):
-        return None
-    again_us = step.plan.domain.state.live_us + PLACE_AGAIN_US
-    text = f"{step.verb} {target} has nowhere to go: {found.text}"
-    if found.is_busy:
-        return Reason("wait", "destination_busy", text, again_us)
-    page = not _is_paged(step, "no_destination")
-    return Reason("refuse", "no_destination", text, again_us, page=page)
-
-
-def _is_paged(step: PlannedStep, code: str) -> bool:
-    """Claim that a person was called for a reason already: one call for a host, not one a VM."""
-    said = step.plan.incident.said
-    return any(found == code and what.startswith("page ") for what, found in said.items())
-
-
-def other_owner(step: PlannedStep, target: str) -> Reason | None:
-    """Two who recover the same hosts start everything twice; the other one was here first."""
-    if step.verb not in DESTRUCTIVE_VERBS:
-        return None
-    domain = step.plan.domain
-    shared = next((one for one in below(domain, target) if domain.stands((OTHER_OWNER, one))), None)
-    if shared is None:
-        return None
-    text = f"{step.verb} {target}: something else recovers {shared} as well"
-    return Reason("refuse", "other_owner", text, page=not _is_paged(step, "other_owner"))
-
-
-def carries_us(step: PlannedStep) -> Reason | None:
-    """What we run on is not ended without a person's word: nobody would be left to go on."""
-    domain, incident = step.plan.domain, step.plan.incident
-    if step.verb != "fence" or incident.approval == "approved" or "carries" not in domain.book.keys:
-        return None
-    for target in step.targets:
-        guests = (one for one in domain.state.topology.down[target] if kind_of(one) == "vm")
-        carried = {what for one in (target, *guests) for what in domain.book.of(one).carries}
-        if "actuator" in carried and _acts_elsewhere(domain, target):
-            carried.remove("actuator")
-        if carried:
-            found = ", ".join(sorted(carried))
-            text = f"fence of {target} needs an approval: it carries our {found}"
-            return Reason("wait", "carries_us", text, page=True)
-    return None
-
-
-def _acts_elsewhere(domain: Domain, host: str) -> bool:
-    """Claim that another host that is well carries an actuator."""
-    topology, view = domain.state.topology, view_of(domain)
-    others = [one for one in topology.of_kind("host") if one != host]
-    guests = [one for one in topology.of_kind("vm") if host not in hosts_of(topology, one)]
-    carriers = [(one, one) for one in others]
-    carriers += [(guest, one) for guest in guests for one in hosts_of(topology, guest)]
-    return any(
-        "actuator" in domain.book.of(carrier).carries and not is_in_trouble(view, one)
-        for carrier, one in carriers
-    )
-
-
-def net_is_moving(step: PlannedStep) -> Reason | None:
-    """What is cleaned away may still serve those who have not moved (R18, H31)."""
-    if step.verb != "cleanup_net":
-        return None
-    last = {
-        one.target: one.state
-        for one in step.plan.incident.sent
-        if one.verb == "reschedule_net" and one.state != "REVOKED"
-    }
-    moving = sorted(target for target, state in last.items() if state != "CONFIRMED")
-    if not moving:
-        return None
-    return Reason("wait", "net_is_moving", f"{step.verb} waits: {moving[0]} is not moved yet")
 
 
 PLAN_GUARDS: tuple[PlanGuard, ...] = (confidence, rejected, structure)

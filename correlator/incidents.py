@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from correlator import actions, inference, planner, report
 from correlator.domain import Domain
-from correlator.guards import REQUESTED
 from correlator.inference import Explanation, Verdict
 from correlator.standing import SETTLED
 from correlator.state import IncidentState, SymptomKey
+from correlator.targets import REQUESTED
 from correlator.weighing import Look
 from schemas.base import digest
 

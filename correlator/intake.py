@@ -6,9 +6,9 @@ engine, once per input.
 
 from correlator import edits, liveness, planner
 from correlator.domain import Domain
-from correlator.guards import STOPPED_BY_USER
 from correlator.sightings import bear_witness, clear, doubt, see
 from correlator.symptoms import means
+from correlator.targets import STOPPED_BY_USER
 from schemas.inputs import Event, Fact, Level, State, Verdict
 
 LEVEL_FACTS_MAX = 10_000

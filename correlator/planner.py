@@ -32,13 +32,13 @@ from correlator.guards import (
     against_target,
     budget_left,
     in_storm,
-    not_its_way,
 )
 from correlator.owners import lost_cards, notice
 from correlator.placement import PLACED_VERBS, Nowhere, ended_with, may_be_at, placed
 from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, tried
 from correlator.rules.paths import parse_path, walk
 from correlator.state import HELD, EngineState, IncidentState, Sent
+from correlator.targets import not_its_way
 from schemas.base import digest, kind_of
 from schemas.inputs import Result
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS, Verb

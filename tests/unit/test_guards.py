@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from correlator import guards
+from correlator import guards, targets
 from correlator.engine import Engine
 from correlator.rules.ruleset import SymptomSpec
 from correlator.rules.settings import Effective, effective
@@ -75,7 +75,7 @@ SHARE = {"guard": {"stop_if": {"roots": "host", "share": "20%", "within": "10m"}
 
 CASES = [
     pytest.param(guards.unsure, dead(), {"confidence": ">= 0.9999999999"}, id="confidence"),
-    pytest.param(guards.maintenance, WORKED_ON, {}, id="maintenance"),
+    pytest.param(targets.maintenance, WORKED_ON, {}, id="maintenance"),
     pytest.param(
         guards.structure, dead(), {"guard": {"only_if": "count(vm) >= 3"}}, id="structure"
     ),
@@ -212,19 +212,19 @@ def test_workloads_come_in_the_turn_that_their_site_gave_them() -> None:
     ("guard", "settings", "rows"),
     [
         pytest.param(
-            guards.opted_out,
+            targets.opted_out,
             [{"name": "own", "entities": [VMS[1]], "recover": False}],
             [],
             id="its owner has opted out",
         ),
         pytest.param(
-            guards.stopped_by_user,
+            targets.stopped_by_user,
             [],
             [(0.2, event(VMS[1], "user.vm.stop", source="user:1"))],
             id="a user has stopped it",
         ),
         pytest.param(
-            guards.maintenance,
+            targets.maintenance,
             [],
             [command(0.2, "maintenance_start", VMS[1])],
             id="it is worked on",
