@@ -448,7 +448,7 @@ DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     one_at_a_time,
     carries_us,
 )
-STORM_GUARDS: tuple[StepGuard, ...] = (fleet_share, failure_group)
+STORM_GUARDS: tuple[StepGuard, ...] = (fleet_share, failure_group, held)
 """Those after which a target is confirmed anew; each is among the destructive ones, too."""
 RESTART_GUARDS: tuple[StepGuard, ...] = (budget, unsure, held, too_young)
 """What a process does for others ends while it starts again."""

@@ -123,6 +123,22 @@ KEPT = (
         "After a restart the witnesses of an incident were told in another order (I11).",
     ),
     Kept(
+        50773,
+        "A host came back while an operator's hold lasted, unseen by observers that were cut off; "
+        "at the release it was fenced on what they had told before (H9, I3).",
+    ),
+    Kept(
+        50263,
+        "All paths of a host are down, and its lease is stale: a fact of its own and a second "
+        "observer, on one network by nature (C12b).",
+    ),
+    Kept(
+        50592,
+        "A rack loses its way to the storage, and one host of it is fenced for its own paths: "
+        "groups of paths have no failure group yet (H7, C12c).",
+        is_open=True,
+    ),
+    Kept(
         73,
         "A host that was kept from its storage must not get it back before the copies that moved "
         "away are ended there; it was the simulated operator who did so (I2).",

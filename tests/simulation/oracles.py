@@ -45,7 +45,6 @@ WAYS = {
     "bmc.lost": "oob",
     "lease.stale": "storage",
     "path.down": "storage",
-    "path.all_down": "storage",
     "vm.event.stopped_failed": "guest",
     "tor.port.down": "wire",
     "nic.carrier.down": "wire",
@@ -54,6 +53,7 @@ WAYS = {
     "os.panic": "hard",
     "os.kdump": "hard",
     "os.lockup": "hard",
+    "path.all_down": "hard",
 }
 """signal → the way by which it is known, where the event names no plane."""
 
