@@ -100,6 +100,13 @@ class Domain:
             incident.granted, incident.is_final = 0.0, False
             self.standing.settle(incident_id, None)
 
+    def holding(self, entity: str) -> list[str]:
+        """Return the incidents that name an entity and do not recover yet."""
+        names, sightings = self.standing.naming(entity), self.state.sightings
+        since_us = self.state.live_us - self.knob_us["lateness"]
+        recovers = self.standing.is_recovering
+        return [name for name in names if not recovers(name, sightings, since_us)]
+
     # ---- symptoms --------------------------------------------------------------------------
 
     def stands(self, key: SymptomKey) -> bool:

@@ -153,7 +153,7 @@ def _changed(domain: Domain, nodes: Iterable[str]) -> None:
         domain.unsettle(domain.state.incidents)
     else:
         for node in near:
-            domain.unsettle(domain.standing.naming(node))
+            domain.unsettle(domain.holding(node))
     keys = sorted(domain.state.sightings) if near is None else domain.standing.on(near)
     for key in keys:
         domain.standing.add(key, domain.codebook.causes(*key))

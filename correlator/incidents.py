@@ -8,9 +8,10 @@ and an incident without symptoms ends.
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from correlator import actions, inference, planner, report
+from correlator import actions, astray, inference, planner, report
 from correlator.domain import Domain
 from correlator.inference import Explanation, Verdict
+from correlator.profiles import CROWD
 from correlator.standing import SETTLED
 from correlator.state import IncidentState, SymptomKey
 from correlator.targets import REQUESTED
@@ -66,7 +67,7 @@ def _still_holds(domain: Domain, present: Look, incident: IncidentState) -> bool
 
     What has come since pays for silence; what else that might mean is asked when it comes.
     """
-    if incident.is_final:
+    if incident.is_final or present.is_recovering(incident.incident_id):
         return True
     worth = present.worth_alone(domain.standing.settled[incident.incident_id].fault)
     if worth is None:
@@ -187,7 +188,8 @@ def _consider(domain: Domain, present: Look, verdict: Verdict) -> None:
         return
     onset_us = verdict.candidate.onset_us
     wait_us, wait_max_us = _wait_us(domain, name), domain.knob_us["wait_max"]
-    confident = verdict.confidence >= domain.rules.knobs.confident
+    is_hasty = astray.may_be(present, verdict.candidate) and len(domain.standing.free) >= CROWD
+    confident = verdict.confidence >= domain.rules.knobs.confident and not is_hasty
     due_us = onset_us + (wait_us if confident else max(wait_us, wait_max_us))
     if state.live_us >= due_us:
         _open(domain, present, verdict)
@@ -286,6 +288,8 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     index, entity = verdict.candidate.fault
     before, root_before = _standing(incident), incident.fault[1]
     incident.fault = (signatures[index].name, entity)
+    if incident.update >= 0 and present.is_recovering(incident.incident_id):
+        _no_surer(incident, verdict)
     incident.confidence = round(verdict.confidence, 6)
     incident.margin = round(verdict.margin, 6)
     incident.worth = round((present.worth_alone(verdict.candidate.fault) or (0.0, 0.0))[0], 6)
@@ -311,6 +315,13 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
         domain.out.append(report.incident(present, incident, verdict, state))
     if entity != root_before:
         actions.revoke(domain, incident)
+
+
+def _no_surer(incident: IncidentState, verdict: Verdict) -> None:
+    """What is over gives no better reasons: its rivals may only have been forgotten before it."""
+    verdict.margin = min(verdict.margin, incident.margin)
+    verdict.margin_final = min(verdict.margin_final, incident.margin)
+    verdict.confidence = min(verdict.confidence, incident.confidence)
 
 
 def _look_when_final(domain: Domain, incident: IncidentState, verdict: Verdict) -> None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from correlator import astray
 from correlator.codebook import Fault
 from correlator.profiles import Candidate
 from correlator.state import SymptomKey
@@ -221,7 +222,8 @@ class Search:
                 best, best_total = other, other_total
         scored.sort(key=lambda one: (-one[0], one[1]))
         others = [(weighed.candidates[i].fault, score) for score, i in scored[:RANKS_MAX]]
-        margin = here_total - best_total
+        picked = (weighed.candidates[i] for i in rest)
+        margin = min(here_total - best_total, astray.margin(self.look, own, picked))
         final = self._margin_final(weighed, own, margin)
         ranking = [(own.fault, own.gain), *others]
         verdict = Verdict(own, margin, final, _sigmoid(margin), ranking, [])

@@ -265,6 +265,7 @@ def clear(
 
 def _end(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event | None) -> None:
     sighting.cleared_us, sighting.is_unknown = domain.state.live_us, False
+    domain.standing.changed(key)
     _awaited(domain, key[0])
     if sighting.incident:
         domain.check_end(sighting.incident, domain.ends_us(sighting))

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from correlator.codebook import Fault
 from correlator.profiles import Profile
-from correlator.state import SymptomKey
+from correlator.state import Sighting, SymptomKey
 
 T = TypeVar("T")
 SETTLED = 7.0
@@ -117,6 +117,16 @@ class Standing:
     def naming(self, entity: str) -> list[str]:
         """Return the open incidents that name an entity as their cause, sorted."""
         return sorted(self._roots.get(entity, ()))
+
+    def is_recovering(
+        self, incident_id: str, sightings: Mapping[SymptomKey, Sighting], since_us: int
+    ) -> bool:
+        """Claim that most of what an incident held had ended by a time: news is of other things.
+
+        What is left of it mostly stands because nobody said that it ended.
+        """
+        ends = [sightings[key].cleared_us for key in self.evidence.get(incident_id, ())]
+        return 2 * sum(end is not None and end <= since_us for end in ends) > len(ends)
 
     def held_by(self, incident_id: str) -> list[SymptomKey]:
         """Return the symptoms of an incident, sorted."""

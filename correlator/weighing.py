@@ -33,15 +33,21 @@ Q_MAX = 0.999999
 """No symptom is ever explained so well that another cause could add nothing at all."""
 
 
-def _part(profile: Profile, free: list[SymptomKey]) -> Profile:
-    """Return what a fault shows beside others: its free symptoms, the rest not expected of it."""
+def _part(
+    profile: Profile, free: list[SymptomKey], sightings: dict[SymptomKey, Sighting]
+) -> Profile:
+    """Return what a fault shows beside others: its free symptoms, granted ones not expected of it.
+
+    A granted symptom that has ended would stand again: it is expected as any other.
+    """
     part = Profile(profile.fault, dict(profile.totals), profile.footprint)
-    for (cell, kind, _), listed in profile.times.items():
-        part.totals[cell, kind] = part.totals.get((cell, kind), 0) - len(listed)
+    chosen = set(free)
+    for key, ((cell, kind, _), _) in profile.entries.items():
+        if key not in chosen and sightings[key].cleared_us is None:
+            part.totals[cell, kind] = part.totals.get((cell, kind), 0) - 1
     for key in free:
         group, first_us = profile.entries[key]
         part.put(key, group, first_us)
-        part.totals[group[:2]] += 1
     return part
 
 
@@ -64,6 +70,7 @@ class Look:
         self.least = min(self.knobs.gain_min, self.knobs.gain_first)
         """nats a fault must exceed, alone, to be considered at all"""
         self._granted: dict[SymptomKey, tuple[str, float] | None] = {}
+        self._recovering: dict[str, bool] = {}
         self._seek_us = now_us - now_us % SEEK_STEP_US
         self._lateness_us = self.rules.lateness_us
         self._priors = [math.log(s.prior) - math.log1p(-s.prior) for s in self.rules.signatures]
@@ -84,11 +91,9 @@ class Look:
         if fault in standing.profiles and standing.profiles[fault] is None:
             return None, []
         free = standing.free_of(standing.support.get(fault, {}))
-        same = standing.settled_as(fault)
+        same = self._holding(standing.settled_as(fault))
         if same:
-            is_over = self._refuted(fault)
-            again = (name for name in same if is_over or self._has_come_again(fault, name, free))
-            return None, list(again)
+            return None, [name for name in same if self._is_over(fault, name, free)]
         is_idle = free is not None and self._is_idle(fault, free)
         profile = None if is_idle else self._profile(fault)
         if profile is None:
@@ -100,7 +105,7 @@ class Look:
         candidate = profile.whole = profile.whole or self._sorted_out(profile)
         candidate.base = self.base(profile, self.now_us - profile.onset_us)
         candidate.gain = candidate.base + profile.alone
-        is_believed = candidate.gain > self.least and not self._refuted(fault)
+        is_believed = candidate.gain > self.least and not self._refuted(fault, profile.onset_us)
         return (candidate if is_believed else None), []
 
     def _beside(
@@ -110,19 +115,30 @@ class Look:
         if not free:
             return None, []
         if profile.part is None or list(profile.part.entries) != free:
-            profile.part = _part(profile, free)
+            profile.part = _part(profile, free, self.sightings)
         part = profile.part
         self._weigh(part)
         candidate = part.whole = part.whole or self._sorted_out(part)
         candidate.is_beside = True
         candidate.base = self.base(part, self.now_us - part.onset_us)
         candidate.gain = candidate.base + part.alone
-        if self._refuted(profile.fault):
+        if self._refuted(profile.fault, part.onset_us):
             return None, []
-        same = self.standing.settled_at(profile.fault[1])
+        same = self._holding(self.standing.settled_at(profile.fault[1]))
         doubtful = self._doubtful(candidate, profile, same)
         is_believed = candidate.gain > self.least and not same and not doubtful
         return (candidate if is_believed else None), doubtful
+
+    def is_recovering(self, name: str) -> bool:
+        """Claim that most of what an incident held has ended, and stayed so."""
+        if name not in self._recovering:
+            since_us = self.now_us - self._lateness_us
+            self._recovering[name] = self.standing.is_recovering(name, self.sightings, since_us)
+        return self._recovering[name]
+
+    def _holding(self, names: list[str]) -> list[str]:
+        """Return the incidents whose granted cause still shows; one that recovers bars nobody."""
+        return [name for name in names if not self.is_recovering(name)]
 
     def _doubtful(self, candidate: Candidate, profile: Profile, same: list[str]) -> list[str]:
         """Return the incidents whose granted causes a fault might well replace.
@@ -143,7 +159,7 @@ class Look:
         weak = sorted(
             holder
             for holder in holders & settled.keys()
-            if holder and settled[holder].margin < bound
+            if holder and settled[holder].margin < bound and not self.is_recovering(holder)
         )
         return [
             holder
@@ -167,10 +183,12 @@ class Look:
 
         Whatever is granted: so two looks may be compared.
         """
-        profile = None if self._refuted(fault) else self._profile(fault)
+        profile = self._profile(fault)
         if profile is None:
             return None
         self._weigh(profile)
+        if self._refuted(fault, profile.onset_us):
+            return None
         age_us = self.now_us - profile.onset_us
         final = self.base(profile, max(age_us, profile.final_us))
         return self.base(profile, age_us) + profile.alone, final + profile.alone
@@ -198,6 +216,11 @@ class Look:
             p = cells[rival.entries[key][0][0]].p
             q[key] = 1.0 - (1.0 - q[key]) * (1.0 - p)
         return self.gain(own, q)
+
+    def _is_over(self, fault: Fault, name: str, free: list[SymptomKey] | None) -> bool:
+        """Claim that a granted cause is refuted by now, or news is of the same fault anew."""
+        onset_us = self.standing.settled[name].onset_us
+        return self._refuted(fault, onset_us) or self._has_come_again(fault, name, free)
 
     def _has_come_again(self, fault: Fault, name: str, free: list[SymptomKey] | None) -> bool:
         """Claim that news too late for a granted cause would be enough for the same fault anew."""
@@ -228,9 +251,18 @@ class Look:
     def _grants(self, key: SymptomKey) -> Iterator[tuple[str, float]]:
         for fault in self.codebook.causes(*key) if self.standing.settled else ():
             for name in self.standing.settled_at(fault[1]):
-                cell = self.codebook.cell_of(fault, *key)
-                if cell is not None and self.standing.settled[name].fault == fault:
-                    yield name, self.rules.signatures[fault[0]].cells[cell].p
+                if self.standing.settled[name].fault != fault:
+                    continue
+                index = self.codebook.cell_of(fault, *key)
+                if index is None:
+                    continue
+                cell = self.rules.signatures[fault[0]].cells[index]
+                if not (self.is_recovering(name) and self._is_late(key, cell, name)):
+                    yield name, cell.p
+
+    def _is_late(self, key: SymptomKey, cell: CellSpec, name: str) -> bool:
+        age_us = self.sightings[key].first_us - self.standing.settled[name].onset_us
+        return age_us > cell.within_us + self._lateness_us
 
     def q(self, key: SymptomKey) -> float:
         """Return the chance to see a free symptom given what is granted."""
@@ -428,10 +460,13 @@ class Look:
             arrived = 1.0
         return math.log1p(-cell.p * arrived)
 
-    def _refuted(self, fault: Fault) -> bool:
+    def _refuted(self, fault: Fault, onset_us: int) -> bool:
+        """Claim that what cannot be beside a fault was seen since its onset, and not long ago."""
         for symptom, node, fresh_us in self.codebook.refuting(fault):
             sighting = self.sightings.get((symptom, node))
-            if sighting is not None and self.now_us - sighting.last_us <= fresh_us:
+            if sighting is None or self.now_us - sighting.last_us > fresh_us:
+                continue
+            if sighting.cleared_us is None or sighting.cleared_us >= onset_us - self._lateness_us:
                 return True
         return False
 

@@ -63,6 +63,9 @@ class Knobs(Strict):
         0.1, description="factor on `spurious` when a symptom is seen again"
     )
     spurious: Probability = Field(1e-3, description="of a symptom that states none")
+    misplaced: Probability | None = Field(
+        None, description="chance that a guest is not where the inventory has it; none: never"
+    )
     gain_min: float = Field(0.0, description="nats a further cause must gain to be believed")
     gain_first: float = Field(0.0, description="the same for the first cause of some symptoms")
 
