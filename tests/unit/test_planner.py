@@ -228,14 +228,15 @@ def test_maintenance_that_begins_after_the_incident_stops_the_plan() -> None:
     assert actions(outputs) == [("quarantine", HOST)]
 
 
-def test_a_held_domain_does_nothing_destructive_until_it_is_released() -> None:
+def test_a_held_domain_ends_nothing_until_it_is_released_and_its_doubts_have_cooled() -> None:
     folding = live()
     hold = (0.5, command("hold", "pod-1", reason="change freeze"))
     held = stepped(folding, ticking([*DOWN, hold], 2.0))
     assert actions(held) == [("quarantine", HOST)]
     assert reasons(held)[-1] == "domain_hold"
     released = stepped(folding, [(2.1, command("release", "pod-1"))])
-    assert actions(released) == [("fence", HOST)]
+    assert actions(released) == []
+    assert actions(stepped(folding, after(2.1, 63.5))) == [("fence", HOST)]
 
 
 def test_nothing_destructive_leaves_in_a_stream_gap() -> None:
