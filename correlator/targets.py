@@ -5,7 +5,7 @@ which order. Keeps: I9 (what an owner has said of a workload), I4 (maintenance).
 """
 
 from correlator.domain import Domain
-from correlator.doubts import worked_on
+from correlator.doubts import AGAIN_US, worked_on
 from correlator.evidence import below, dumping_until_us, may_dump_until_us, value
 from correlator.placement import (
     PLACED_VERBS,
@@ -107,11 +107,13 @@ def cuts_power(method: str) -> bool:
 
 def dumping(step: PlannedStep, target: str, method: str) -> Reason | None:
     """A power cycle would end the dump, and what it could have told (H15)."""
-    until_us = may_dump_until_us(step.plan.domain, target) if cuts_power(method) else None
+    domain = step.plan.domain
+    until_us = may_dump_until_us(domain, target) if cuts_power(method) else None
     if until_us is None:
         return None
     text = f"fence {target} by {method or 'power'} waits: its kernel dumps, or may begin to"
-    return Reason("wait", "dumping", text, until_us)
+    # A dump that begins gives another method its turn, and asks for no look of its own.
+    return Reason("wait", "dumping", text, min(until_us, domain.state.live_us + AGAIN_US))
 
 
 def no_dump(step: PlannedStep, target: str, method: str) -> Reason | None:
