@@ -335,7 +335,16 @@ def _judge_actions(storm: Storm, acted: list[tuple[float, Action]], scored: Scor
         if action.verb in STARTS_A_COPY and name in storm.site.vms:
             vm = storm.site.vms[name]
             if storm.physics(at).process(vm) and vm.host not in off:
-                scored.copies.append({"verb": action.verb, "runs_on": vm.host, **story})
+                if _is_refused(action, vm.host):
+                    scored.counts["refused_by_precondition"] += 1
+                else:
+                    scored.copies.append({"verb": action.verb, "runs_on": vm.host, **story})
+
+
+def _is_refused(action: Action, host: str) -> bool:
+    """Claim that an actuator refuses, as the contract asks: the VM is not where it should be."""
+    said = (one for one in action.preconditions if one.fact == "vm_host")
+    return any(one.equals != f"host:{host}" for one in said)
 
 
 def _true_at(storm: Storm, at: float) -> list[str]:
