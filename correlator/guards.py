@@ -465,8 +465,9 @@ TARGET_GUARDS: tuple[TargetGuard, ...] = (
     other_owner,
     not_its_way,
     owner_holds,
-    no_destination,
 )
+PLACE_GUARDS: tuple[TargetGuard, ...] = (no_destination,)
+"""Asked last, of what nothing else holds: they look at all hosts."""
 METHOD_GUARDS: tuple[MethodGuard, ...] = (dumping, no_dump)
 
 
@@ -495,6 +496,11 @@ def in_storm(step: PlannedStep) -> bool:
 def against_target(step: PlannedStep, target: str) -> Reason | None:
     """Return the first reason against one target of a step that others may well be taken to."""
     return next(filter(None, (guard(step, target) for guard in TARGET_GUARDS)), None)
+
+
+def against_place(step: PlannedStep, target: str) -> Reason | None:
+    """Return the first reason why a target of a step that may leave has nowhere to go."""
+    return next(filter(None, (guard(step, target) for guard in PLACE_GUARDS)), None)
 
 
 def against_method(step: PlannedStep, target: str, method: str) -> Reason | None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 
 from correlator.domain import Domain
 from correlator.plans import PlannedStep, tried
@@ -97,6 +98,7 @@ def view_of(domain: Domain) -> View:
                 moving[sent.target] = (*moving.get(sent.target, ()), host)
                 arriving[host] += sent.state in UNDER_WAY
 
+    @cache
     def shows(entity: str) -> bool:
         keys = domain.standing.at.get(entity, ())
         return any(domain.stands(key) and domain.codebook.causes(*key) for key in keys)

@@ -27,6 +27,8 @@ from correlator.doubts import AGAIN_US
 from correlator.evidence import holds
 from correlator.guards import (
     SETTLING,
+    TargetGuard,
+    against_place,
     against_plan,
     against_step,
     against_target,
@@ -112,7 +114,7 @@ def plan(domain: Domain, incident: IncidentState) -> None:
                 _page(ready, laid.root, reason)
             _page_overdue(laid, {step.verb}, reason)
             return
-        for target in _in_turn(ready):
+        for target in _in_turn(_placeable(ready)):
             _try(ready, target)
 
 
@@ -208,9 +210,18 @@ def _unsettled(earlier: list[PlannedStep]) -> Iterator[str]:
 
 def _allowed(step: PlannedStep) -> tuple[str, ...]:
     """Return the targets that nothing speaks against; say what speaks against the others."""
+    return _without(step, against_target)
+
+
+def _placeable(step: PlannedStep) -> PlannedStep:
+    """Return a step with the targets that have somewhere to go; say why the others have not."""
+    return replace(step, targets=_without(step, against_place))
+
+
+def _without(step: PlannedStep, against: TargetGuard) -> tuple[str, ...]:
     allowed = []
     for target in step.targets:
-        reason = against_target(step, target) if may_try(step, target) else None
+        reason = against(step, target) if may_try(step, target) else None
         if reason is None:
             allowed.append(target)
             continue
