@@ -139,6 +139,21 @@ KEPT = (
         is_open=True,
     ),
     Kept(
+        60133,
+        "An input folded after a restore is answered otherwise than before it (I11).",
+        is_open=True,
+    ),
+    Kept(
+        61165,
+        "A restored snapshot and the log since give another state; a clock was wrong (I11).",
+        is_open=True,
+    ),
+    Kept(
+        61198,
+        "A VM's restart was held while its host hung as well, and nobody was called (I8).",
+        is_open=True,
+    ),
+    Kept(
         73,
         "A host that was kept from its storage must not get it back before the copies that moved "
         "away are ended there; it was the simulated operator who did so (I2).",
