@@ -58,8 +58,9 @@ def _crowds(look: Look, chosen: Iterable[Candidate]) -> Iterator[Profile]:
     standing = look.standing
     yield from (one.profile for one in chosen if len(one.shows) >= CROWD)
     for name in sorted(standing.settled):
-        profile = standing.profiles.get(standing.settled[name].fault)
-        if profile is not None and len(standing.evidence.get(name, ())) >= CROWD:
+        is_crowd = len(standing.evidence.get(name, ())) >= CROWD
+        profile = look.profile(standing.settled[name].fault) if is_crowd else None
+        if profile is not None:
             yield profile
 
 

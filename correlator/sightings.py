@@ -219,6 +219,7 @@ def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event)
     gone_us = domain.state.live_us - (sighting.cleared_us or 0)
     over = _is_over(domain, sighting.incident, gone_us)
     sighting.cleared_us = None
+    domain.standing.changed(key)
     sighting.witnesses.clear()
     sighting.planes.clear()
     if over:

@@ -95,7 +95,7 @@ class Look:
         if same:
             return None, [name for name in same if self._is_over(fault, name, free)]
         is_idle = free is not None and self._is_idle(fault, free)
-        profile = None if is_idle else self._profile(fault)
+        profile = None if is_idle else self.profile(fault)
         if profile is None:
             return None, []
         free = self.standing.free_of(profile.entries)
@@ -170,7 +170,7 @@ class Look:
 
     def _is_behind(self, settled: Settled, gain: float) -> bool:
         """Claim that a granted cause by itself gains less than another fault does."""
-        profile = self._profile(settled.fault)
+        profile = self.profile(settled.fault)
         return profile is None or self._alone(profile) < gain
 
     def _alone(self, profile: Profile) -> float:
@@ -183,7 +183,7 @@ class Look:
 
         Whatever is granted: so two looks may be compared.
         """
-        profile = self._profile(fault)
+        profile = self.profile(fault)
         if profile is None:
             return None
         self._weigh(profile)
@@ -204,7 +204,7 @@ class Look:
 
     def _beside_gain(self, holder: str, rival: Profile) -> float:
         """Return what a granted cause would still add beside a fault."""
-        profile = self._profile(self.standing.settled[holder].fault)
+        profile = self.profile(self.standing.settled[holder].fault)
         if profile is None:
             return 0.0
         self._weigh(profile)
@@ -272,7 +272,7 @@ class Look:
 
     # ---- what a fault shows --------------------------------------------------------------------
 
-    def _profile(self, fault: Fault) -> Profile | None:
+    def profile(self, fault: Fault) -> Profile | None:
         """Return all that a fault shows, None where it cannot be, or not be believed."""
         kept, support = self.standing.profiles, self.standing.support.get(fault, {})
         if fault not in kept:
