@@ -28,7 +28,7 @@ def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
     if not chance or guest is None:
         return math.inf
     kind = kind_of(guest)
-    guests = len(look.codebook.topology.of_kind(kind))
+    guests = look.codebook.topology.kind_counts[kind]
     crowds = (one for one in _crowds(look, chosen) if _is_then(look, own, one, kind))
     margins = (
         own.base + _only_its_own(look, own, crowd.fault) - math.log(chance * share / guests)

@@ -9,7 +9,7 @@ size of the graph. Pure: a cache of (topology, rules), never part of a snapshot.
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from correlator.rules.paths import Leading, Path, Step, backwards, onwards, starts, walk
+from correlator.rules.paths import Path, Step, backwards, neighbours, onwards, walk
 from correlator.rules.ruleset import RuleSet, SignatureSpec
 from correlator.topology import Topology
 from schemas.base import kind_of
@@ -18,8 +18,10 @@ Fault = tuple[int, str]
 """(index of the signature in the rule set, entity)."""
 Walk = tuple[list[str], set[str]]
 """(the nodes at its end, all nodes on it)."""
-Route = tuple[int, tuple[Leading, ...]]
-"""(signature, steps back to its root)."""
+Shows = tuple[int, str]
+"""(signature, symptom)."""
+Routes = dict[Step | None, dict[int, dict[int, None]]]
+"""first step back → the way on from there to the root → signatures that go that way."""
 
 NEIGHBOURHOOD_MAX = 20_000
 """Nodes an edit may touch before everything is worked out anew instead."""
@@ -58,6 +60,17 @@ def _layout(signature: SignatureSpec) -> _Layout:
     return _Layout(tuple(paths), cell_at)
 
 
+def _listed(rules: RuleSet) -> tuple[dict[str, list[tuple[int, Path]]], dict[Shows, float]]:
+    listing: dict[str, list[tuple[int, Path]]] = {}
+    largest_p: dict[Shows, float] = {}
+    for index, signature in enumerate(rules.signatures):
+        for cell in signature.cells:
+            for symptom in cell.symptoms:
+                listing.setdefault(symptom, []).append((index, cell.path))
+                largest_p[index, symptom] = max(largest_p.get((index, symptom), 0.0), cell.p)
+    return listing, largest_p
+
+
 class Codebook:
     """Columns and causes of one topology under one rule set."""
 
@@ -71,25 +84,20 @@ class Codebook:
         self._walked = [[self._number(path) for path in one.paths] for one in self._layouts]
         self._walks: dict[str, dict[int, Walk]] = {}
         self._refuting: dict[Fault, tuple[tuple[str, str, int], ...]] = {}
+        self._ways: list[tuple[Step, int]] = [(Step(up=False, kind="*"), 0)]
+        """number of a way back → its first step, and the number of the way on from there"""
+        self._way_numbers: dict[Path, int] = {(): 0}
+        self._led: dict[int, dict[str, Iterable[str]]] = {}
+        """way back → node → where it leads from there"""
         self._near: dict[Step, dict[str, Iterable[str]]] = {}
         """step → node → where it leads from there; what all walks share"""
         self._addressed: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
         """(signature, paths that lead to a node) → cells that address it"""
-        self._listing: dict[str, list[tuple[int, Path]]] = {}
-        """symptom → (signature, path) of each cell that lists it."""
-        for index, signature in enumerate(rules.signatures):
-            for cell in signature.cells:
-                for symptom in cell.symptoms:
-                    self._listing.setdefault(symptom, []).append((index, cell.path))
-        self.largest_p: dict[tuple[int, str], float] = {}
-        """(signature, symptom) → the largest p of its cells."""
-        for index, signature in enumerate(rules.signatures):
-            for cell in signature.cells:
-                for symptom in cell.symptoms:
-                    known = self.largest_p.get((index, symptom), 0.0)
-                    self.largest_p[index, symptom] = max(known, cell.p)
-        self._routes: dict[tuple[str, str], tuple[Route, ...]] = {}
-        """(symptom, kind it is seen on) → ways back, the shortest first; on demand."""
+        self._listing, self.largest_p = _listed(rules)
+        """symptom → (signature, path) of each cell that lists it;
+        (signature, symptom) → the largest p of its cells"""
+        self._routes: dict[tuple[str, str], Routes] = {}
+        """(symptom, kind it is seen on) → ways back; on demand."""
         shown = [len(cell.path) for s in rules.signatures for cell in s.cells]
         claimed = [len(claim.path) for s in rules.signatures for claim in s.where]
         # An edit may make or unmake a root as far away as its `where` looks, and with the root
@@ -208,22 +216,43 @@ class Codebook:
 
     def _find_causes(self, symptom: str, entity: str) -> tuple[Fault, ...]:
         found: set[Fault] = set()
-        for index, back in self._routes_to(symptom, kind_of(entity)):
-            found.update((index, root) for root in starts(self.topology, entity, back))
+        for step, onward in self._routes_to(symptom, kind_of(entity)).items():
+            for near in neighbours(self.topology, entity, step) if step else (entity,):
+                for way, indices in onward.items():
+                    for root in self._roots(near, way):
+                        found.update([(index, root) for index in indices])
         return tuple(sorted(found))
 
-    def _routes_to(self, symptom: str, kind: str) -> tuple[Route, ...]:
+    def _roots(self, node: str, way: int) -> Iterable[str]:
+        """Return where a way back leads from a node; many entities share what is beyond it."""
+        if not way:
+            return (node,)
+        known = self._led.setdefault(way, {})
+        if node not in known:
+            step, onward = self._ways[way]
+            nearby = neighbours(self.topology, node, step)
+            found = [self._roots(near, onward) for near in nearby]
+            known[node] = found[0] if len(found) == 1 else tuple(set().union(*found))
+        return known[node]
+
+    def _way(self, back: Path) -> int:
+        """Return the number of a way back, the same in all signatures; of none it is 0."""
+        if back not in self._way_numbers:
+            onward = self._way(back[1:])
+            self._way_numbers[back] = len(self._ways)
+            self._ways.append((back[0], onward))
+        return self._way_numbers[back]
+
+    def _routes_to(self, symptom: str, kind: str) -> Routes:
         known = self._routes.get((symptom, kind))
         if known is None:
-            found: dict[tuple[int, Path], None] = {}
+            known = self._routes[symptom, kind] = {}
             for index, path in self._listing.get(symptom, ()):
                 root_kind = self.rules.signatures[index].root
                 if (path[-1].kind if path else root_kind) in ("*", kind):
-                    found[index, backwards(path, root_kind)] = None
-            known = self._routes[symptom, kind] = tuple(
-                (index, tuple((step, self._near.setdefault(step, {})) for step in back))
-                for index, back in found
-            )
+                    back = backwards(path, root_kind)
+                    onward = known.setdefault(back[0] if back else None, {})
+                    onward.setdefault(self._way(back[1:]), {})[index] = None
         return known
 
     def refuting(self, fault: Fault) -> tuple[tuple[str, str, int], ...]:
@@ -259,8 +288,8 @@ class Codebook:
         return absent
 
     def _forget_near(self) -> None:
-        for known in self._near.values():
-            known.clear()
+        self._near.clear()
+        self._led.clear()
 
     def forget(self, nodes: Iterable[str]) -> set[str] | None:
         """Drop what an edit at these nodes may have changed.
@@ -279,6 +308,7 @@ class Codebook:
         for node in near:
             self._columns.pop(node, None)
             self._causes.pop(node, None)
-            for known in self._near.values():
-                known.pop(node, None)
+        for table in (*self._near.values(), *self._led.values()):
+            for node in table.keys() & near:
+                del table[node]
         return near

@@ -60,7 +60,7 @@ class Domain:
         for _, incident in sorted(self.state.incidents.items(), key=lambda one: one[0]):
             self.settle(incident)
         for key, sighting in sorted(self.state.sightings.items(), key=lambda item: item[0]):
-            self.standing.add(key, self.codebook.causes(*key))
+            self.know(key)
             self.standing.own(key, None, sighting.incident)
         for incident_id, incident in sorted(self.state.incidents.items(), key=lambda one: one[0]):
             self.standing.name(incident_id, None, incident.fault[1])
@@ -120,7 +120,11 @@ class Domain:
         if self.state.topology.add_node(key[1]):
             self.state.count("unknown_entities")
             self.codebook.forget([key[1]])
-        self.standing.add(key, self.codebook.causes(*key))
+        self.know(key)
+
+    def know(self, key: SymptomKey) -> None:
+        """Know a symptom by the faults that the topology now lets it mean."""
+        self.standing.add(key, self.codebook.causes(*key), stands=self.stands(key))
 
     def drop(self, key: SymptomKey) -> None:
         """Forget a symptom."""
@@ -158,7 +162,6 @@ class Domain:
 
     def mark(self, key: SymptomKey) -> None:
         """Ask for a look at a symptom that has changed."""
-        self.standing.changed(key)
         spec = self.rules.symptoms[key[0]]
         if spec.gather_us is not None:
             self.look_soon(spec.gather_us)

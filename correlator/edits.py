@@ -156,7 +156,7 @@ def _changed(domain: Domain, nodes: Iterable[str]) -> None:
             domain.unsettle(domain.holding(node))
     keys = sorted(domain.state.sightings) if near is None else domain.standing.on(near)
     for key in keys:
-        domain.standing.add(key, domain.codebook.causes(*key))
+        domain.know(key)
     if keys:
         domain.state.dirty.update(keys)
         domain.look_soon()

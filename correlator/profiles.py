@@ -6,8 +6,8 @@ same symptoms give the same groups, in whatever order they came.
 """
 
 import math
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from correlator.codebook import Fault
@@ -18,10 +18,12 @@ Group = tuple[int, str, float]
 """(cell, kind of the entity, chance to see it without a cause): its symptoms weigh alike."""
 Place = tuple[int, str]
 """(cell, kind of the entity)."""
+Shown = tuple[SymptomKey, Group, int, bool]
+"""(symptom, its group, first sighting, whether it still stands)."""
 
 CROWD = 64
 """Entities that a fault shows on from which on its onset is sought anew as time goes."""
-ONSETS = 16
+ONSETS = 6
 """Onsets tried for a crowd at a time: quantiles of its first sightings."""
 
 
@@ -34,8 +36,10 @@ class Profile:
     """Entities that a cell addresses, by their kind."""
     footprint: int
     """Entities on which it could show anything."""
-    entries: dict[SymptomKey, tuple[Group, int]] = field(default_factory=dict)
-    """symptom → its group and first sighting."""
+    entries: dict[SymptomKey, tuple[Group, int, bool]] = field(default_factory=dict)
+    """symptom → its group, first sighting, and whether it still stands."""
+    standing: dict[Place, int] = field(default_factory=dict)
+    """place → symptoms there that still stand."""
     times: dict[Group, list[int]] = field(default_factory=dict)
     """group → first sightings, sorted."""
     stale: set[SymptomKey] = field(default_factory=set)
@@ -56,22 +60,46 @@ class Profile:
     whole: "Candidate | None" = None
     """The fault with none of its symptoms granted to others, as last weighed."""
 
-    def put(self, key: SymptomKey, group: Group, first_us: int) -> None:
-        """Add a symptom."""
-        self.entries[key] = group, first_us
-        insort(self.times.setdefault(group, []), first_us)
-        self.is_weighed, self.part = False, None
+    def put(self, shown: Iterable[Shown]) -> None:
+        """Add symptoms."""
+        added: dict[Group, list[int]] = {}
+        standing = self.standing
+        for key, group, first_us, stands in shown:
+            self.entries[key] = group, first_us, stands
+            added.setdefault(group, []).append(first_us)
+            if stands:
+                standing[group[:2]] = standing.get(group[:2], 0) + 1
+        for group, firsts_us in added.items():
+            listed = self.times.setdefault(group, [])
+            listed += firsts_us
+            listed.sort()
+        if added:
+            self.is_weighed, self.part = False, None
 
     def take(self, key: SymptomKey) -> None:
         """Take a symptom out, if it is there."""
-        group, first_us = self.entries.pop(key, (None, 0))
+        group, first_us, stood = self.entries.pop(key, (None, 0, False))
         if group is None:
             return
+        self.standing[group[:2]] = self.standing.get(group[:2], 0) - stood
         listed = self.times[group]
         del listed[bisect_left(listed, first_us)]
         if not listed:
             del self.times[group]
         self.is_weighed, self.part = False, None
+
+    def beside(self, free: list[SymptomKey]) -> "Profile":
+        """Return what is left of it beside others: its free symptoms, granted ones not expected.
+
+        A granted symptom that has ended would stand again: it is expected as any other.
+        """
+        part = Profile(self.fault, dict(self.totals), self.footprint)
+        part.put((key, *self.entries[key]) for key in free)
+        for place, count in self.standing.items():
+            granted = count - part.standing.get(place, 0)
+            if granted:
+                part.totals[place] = part.totals.get(place, 0) - granted
+        return part
 
 
 @dataclass(slots=True)
@@ -128,9 +156,11 @@ def likeliest(every: list[int], fit: Callable[[int], float]) -> int:
     Quantiles are tried first, then those around the best of them; of equals the last is taken.
     """
     low, high = 0, len(every)
+    fits: dict[int, float] = {}
     while True:
         tried = sorted({low + (high - low) * step // ONSETS for step in range(ONSETS)})
-        best = max(range(len(tried)), key=lambda place: (fit(every[tried[place]]), place))
+        fits |= {place: fit(every[place]) for place in tried if place not in fits}
+        best = max(range(len(tried)), key=lambda one: (fits[tried[one]], one))
         if high - low <= ONSETS:
             return every[tried[best]]
         low = tried[max(0, best - 1)]

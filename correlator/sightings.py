@@ -87,8 +87,7 @@ def _witnessed(domain: Domain, sighting: Sighting) -> None:
 
 def bear_witness(domain: Domain, sighting: Sighting, source: str) -> None:
     """Note when a witness last told of a symptom; a plan that is confirmed anew asks for that."""
-    told = {name: at for name, at in sighting.told_us.items() if name in sighting.witnesses}
-    sighting.told_us = {**told, source: domain.state.live_us}
+    sighting.told_us[source] = domain.state.live_us
     incident = domain.state.incidents.get(sighting.incident or "")
     if incident is not None and "cool_down" in incident.said.values():
         domain.state.wake(domain.state.live_us, "plan", incident.incident_id)
@@ -111,6 +110,7 @@ def doubt(domain: Domain, key: SymptomKey, event: Event) -> None:
         return
     source = _source(event)
     sighting.witnesses.pop(source, None)
+    sighting.told_us.pop(source, None)
     sighting.is_unknown = not sighting.witnesses
 
 
@@ -211,7 +211,9 @@ def _seen_again(domain: Domain, key: SymptomKey, sighting: Sighting) -> None:
     sighting.last_us = domain.state.live_us
     sighting.count += 1
     if sighting.count == CORROBORATED and domain.rules.knobs.resighting < 1.0:
-        domain.mark(key) if sighting.incident is None else domain.standing.changed(key)
+        domain.standing.changed(key)
+        if sighting.incident is None:
+            domain.mark(key)
 
 
 def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
@@ -219,8 +221,9 @@ def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event)
     gone_us = domain.state.live_us - (sighting.cleared_us or 0)
     over = _is_over(domain, sighting.incident, gone_us)
     sighting.cleared_us = None
-    domain.standing.changed(key)
+    domain.standing.turned(key, stands=True)
     sighting.witnesses.clear()
+    sighting.told_us.clear()
     sighting.planes.clear()
     if over:
         _anew(domain, key, sighting, event)
@@ -266,7 +269,7 @@ def clear(
 
 def _end(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event | None) -> None:
     sighting.cleared_us, sighting.is_unknown = domain.state.live_us, False
-    domain.standing.changed(key)
+    domain.standing.turned(key, stands=False)
     _awaited(domain, key[0])
     if sighting.incident:
         domain.check_end(sighting.incident, domain.ends_us(sighting))

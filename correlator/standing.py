@@ -47,16 +47,18 @@ class Standing:
         """incident id → its cause, while that is granted."""
         self.free: set[SymptomKey] = set()
         """the symptoms that no incident with a granted cause holds."""
+        self._ended: set[SymptomKey] = set()
+        """the symptoms that stand no more, and are not forgotten yet."""
         self._faults: dict[SymptomKey, tuple[Fault, ...]] = {}
 
-    def add(self, key: SymptomKey, causes: tuple[Fault, ...]) -> None:
+    def add(self, key: SymptomKey, causes: tuple[Fault, ...], *, stands: bool) -> None:
         """Know a symptom by the faults that show it, in place of those known before."""
         self._unsupport(key)
         self.at.setdefault(key[1], set()).add(key)
         if key not in self._faults:
             self.free.add(key)
         self._faults[key] = causes
-        self.changed(key)
+        self.turned(key, stands=stands)
         for fault in causes:
             self.support.setdefault(fault, {})[key] = None
 
@@ -67,6 +69,7 @@ class Standing:
         _discard(self.at, key[1], key)
         self.own(key, incident_id, None)
         self.free.discard(key)
+        self._ended.discard(key)
 
     def own(self, key: SymptomKey, before: str | None, now: str | None) -> None:
         """Move a symptom from one incident to another; None is no incident."""
@@ -101,11 +104,8 @@ class Standing:
         """Return those of some symptoms that are free, sorted; None where all of them are."""
         if not self.settled:
             return None
-        if entries.keys() <= self.free:
-            return None
-        if len(self.free) < len(entries):
-            return sorted(key for key in self.free if key in entries)
-        return sorted(self.free.intersection(entries))
+        free = entries.keys() & self.free
+        return None if len(free) == len(entries) else sorted(free)
 
     def name(self, incident_id: str, before: str | None, now: str | None) -> None:
         """Know the cause that an incident names in place of another; None is no cause."""
@@ -125,8 +125,9 @@ class Standing:
 
         What is left of it mostly stands because nobody said that it ended.
         """
-        ends = [sightings[key].cleared_us for key in self.evidence.get(incident_id, ())]
-        return 2 * sum(end is not None and end <= since_us for end in ends) > len(ends)
+        held = self.evidence.get(incident_id, set())
+        ends = (sightings[key].cleared_us for key in held & self._ended)
+        return 2 * sum(end is not None and end <= since_us for end in ends) > len(held)
 
     def held_by(self, incident_id: str) -> list[SymptomKey]:
         """Return the symptoms of an incident, sorted."""
@@ -136,8 +137,13 @@ class Standing:
         """Return the symptoms on some entities, sorted."""
         return sorted(key for entity in entities for key in self.at.get(entity, ()))
 
+    def turned(self, key: SymptomKey, *, stands: bool) -> None:
+        """Know that a symptom ended, or stands again."""
+        (self._ended.discard if stands else self._ended.add)(key)
+        self.changed(key)
+
     def changed(self, key: SymptomKey) -> None:
-        """Know that a symptom came, went, began anew or was corroborated."""
+        """Know that a symptom came, went, or weighs otherwise."""
         for fault in self._faults.get(key, ()):
             profile = self.profiles.get(fault)
             if profile is None:

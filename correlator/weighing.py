@@ -18,6 +18,7 @@ from correlator.profiles import (
     Candidate,
     Place,
     Profile,
+    Shown,
     heaviest_onset,
     likeliest,
     timely,
@@ -31,24 +32,6 @@ SEEK_STEP_US = 1_000_000
 """Silence dates a crowd anew once a second; what comes or goes does so at once."""
 Q_MAX = 0.999999
 """No symptom is ever explained so well that another cause could add nothing at all."""
-
-
-def _part(
-    profile: Profile, free: list[SymptomKey], sightings: dict[SymptomKey, Sighting]
-) -> Profile:
-    """Return what a fault shows beside others: its free symptoms, granted ones not expected of it.
-
-    A granted symptom that has ended would stand again: it is expected as any other.
-    """
-    part = Profile(profile.fault, dict(profile.totals), profile.footprint)
-    chosen = set(free)
-    for key, ((cell, kind, _), _) in profile.entries.items():
-        if key not in chosen and sightings[key].cleared_us is None:
-            part.totals[cell, kind] = part.totals.get((cell, kind), 0) - 1
-    for key in free:
-        group, first_us = profile.entries[key]
-        part.put(key, group, first_us)
-    return part
 
 
 class Look:
@@ -115,7 +98,7 @@ class Look:
         if not free:
             return None, []
         if profile.part is None or list(profile.part.entries) != free:
-            profile.part = _part(profile, free, self.sightings)
+            profile.part = profile.beside(free)
         part = profile.part
         self._weigh(part)
         candidate = part.whole = part.whole or self._sorted_out(part)
@@ -229,8 +212,8 @@ class Look:
             return False
         cells = self.rules.signatures[fault[0]].cells
         anew = Profile(fault, column.totals, len(column.reach))
-        self._put(anew, free or ())
-        for key, ((cell, _, _), first_us) in list(anew.entries.items()):
+        anew.put(self._shown(fault, free or ()))
+        for key, ((cell, _, _), first_us, _) in list(anew.entries.items()):
             if 0 <= first_us - began_us <= cells[cell].within_us + self._lateness_us:
                 anew.take(key)
         if not anew.entries:
@@ -282,7 +265,7 @@ class Look:
             changed = sorted(profile.stale)
             for key in changed:
                 profile.take(key)
-            self._put(profile, [key for key in changed if key in support])
+            profile.put(self._shown(fault, [key for key in changed if key in support]))
             profile.stale.clear()
         return profile if profile is not None and profile.entries else None
 
@@ -314,13 +297,14 @@ class Look:
         if column is None:
             return None
         profile = Profile(fault, column.totals, len(column.reach))
-        self._put(profile, self.standing.support[fault])
+        profile.put(self._shown(fault, self.standing.support[fault]))
         return profile
 
-    def _put(self, profile: Profile, keys: Iterable[SymptomKey]) -> None:
-        for key, cell in self.codebook.cells_of(profile.fault, keys):
-            group = cell, kind_of(key[1]), self.leak(key)
-            profile.put(key, group, self.sightings[key].first_us)
+    def _shown(self, fault: Fault, keys: Iterable[SymptomKey]) -> Iterator[Shown]:
+        """Yield those of some symptoms that a fault shows."""
+        for key, cell in self.codebook.cells_of(fault, keys):
+            sighting, group = self.sightings[key], (cell, kind_of(key[1]), self.leak(key))
+            yield key, group, sighting.first_us, sighting.cleared_us is None
 
     # ---- how heavy it is -----------------------------------------------------------------------
 
@@ -364,7 +348,7 @@ class Look:
         candidate = Candidate(profile)
         cells = self.rules.signatures[profile.fault[0]].cells
         for key in sorted(profile.entries):
-            (index, _, _), first_us = profile.entries[key]
+            (index, _, _), first_us, _ = profile.entries[key]
             cell, age_us = cells[index], first_us - profile.onset_us
             window_us = cell.within_us + self._lateness_us
             if age_us < -window_us:
@@ -381,7 +365,7 @@ class Look:
     def _onset(self, profile: Profile) -> int:
         cells = self.rules.signatures[profile.fault[0]].cells
         turns, narrowest_us = [], math.inf
-        for (index, _, leak), first_us in profile.entries.values():
+        for (index, _, leak), first_us, _ in profile.entries.values():
             within_us = cells[index].within_us + self._lateness_us
             narrowest_us = min(narrowest_us, within_us)
             weight = math.log((1.0 - (1.0 - leak) * (1.0 - cells[index].p)) / leak)
@@ -396,69 +380,60 @@ class Look:
         """
         cells = self.rules.signatures[profile.fault[0]].cells
         seen = [
-            (index, math.log(cells[index].p / leak + 1.0 - cells[index].p), listed)
+            (
+                index,
+                cells[index].within_us + self._lateness_us,
+                math.log(cells[index].p / leak + 1.0 - cells[index].p),
+                listed,
+            )
             for (index, _, leak), listed in sorted(profile.times.items())
         ]
         expected: dict[int, int] = {}
         for (index, _), total in profile.totals.items():
             if not cells[index].optional:
                 expected[index] = expected.get(index, 0) + total
-        every = sorted(chain.from_iterable(profile.times.values()))
-        return likeliest(every, lambda at_us: self._fit(cells, seen, expected, at_us))
 
-    def _fit(
-        self,
-        cells: tuple[CellSpec, ...],
-        seen: list[tuple[int, float, list[int]]],
-        expected: dict[int, int],
-        onset_us: int,
-    ) -> float:
-        fit, left = 0.0, dict(expected)
-        for index, worth, listed in seen:
-            until_us = onset_us + cells[index].within_us + self._lateness_us
-            count = bisect_right(listed, until_us) - bisect_left(listed, onset_us)
-            fit += count * worth
-            if index in left:
-                left[index] -= count
-        age_us = max(0, self._seek_us - onset_us)
-        for index, missing in left.items():
-            if missing > 0:
-                fit += self._cost(cells[index], missing, expected[index], age_us)
-        return fit
+        def fit(onset_us: int) -> float:
+            worth, left = 0.0, expected.copy()
+            for index, window_us, nats, listed in seen:
+                count = bisect_right(listed, onset_us + window_us) - bisect_left(listed, onset_us)
+                worth += count * nats
+                if index in left:
+                    left[index] -= count
+            missing = [(cells[i], count, expected[i]) for i, count in left.items() if count > 0]
+            return worth + self._silence(missing, self._seek_us - onset_us)
+
+        return likeliest(sorted(chain.from_iterable(profile.times.values())), fit)
 
     def base(self, profile: Profile, age_us: int) -> float:
-        """Return log prior odds plus what every expected and unseen symptom costs at an age.
+        """Return log prior odds plus what every expected and unseen symptom costs at an age."""
+        return self._priors[profile.fault[0]] + self._silence(profile.missing, age_us)
+
+    def _silence(self, missing: list[tuple[CellSpec, int, int]], age_us: int) -> float:
+        """Return what all those cost that have not shown a cell by an age: the arrival CDF.
 
         A cell of which nothing is seen on any entity of a kind costs no more than the cap: its
-        collector may be deaf, or what would have spoken may be dead itself.
+        collector may be deaf, or what would have spoken may be dead itself. While its time lasts,
+        what many show comes with a delay they share (a poll, a timeout), so that any number of
+        them is as likely as another: 1 of n + 1.
         """
-        score = self._priors[profile.fault[0]]
-        for cell, count, total in profile.missing:
-            score += self._cost(cell, count, total, max(0, age_us))
-        return score
-
-    def _cost(self, cell: CellSpec, missing: int, total: int, age_us: int) -> float:
-        """Return what those of a cell cost that have not shown it by an age.
-
-        While its time lasts, what many show comes with a delay they share (a poll, a timeout), so
-        that any number of them is as likely as another: 1 of n + 1.
-        """
-        cost = missing * self._silent(cell, age_us)
-        if missing == total:
-            cost = max(cost, self.knobs.absence_cap)
-        shares_delay = total > 1 and age_us < cell.within_us
-        return max(cost, -math.log(total + 1)) if shares_delay else cost
-
-    def _silent(self, cell: CellSpec, age_us: int) -> float:
-        """Return what one symptom of a cell costs that has not come by an age: the arrival CDF."""
-        on_time, within_us = self.knobs.on_time, cell.within_us
-        if age_us < within_us:
-            arrived = on_time * age_us / within_us
-        elif age_us < within_us + self._lateness_us:
-            arrived = on_time + (1.0 - on_time) * (age_us - within_us) / self._lateness_us
-        else:
-            arrived = 1.0
-        return math.log1p(-cell.p * arrived)
+        on_time, lateness_us = self.knobs.on_time, self._lateness_us
+        nats, age_us = 0.0, max(0, age_us)
+        for cell, count, total in missing:
+            late_us = age_us - cell.within_us
+            if late_us < 0:
+                arrived = on_time * age_us / cell.within_us
+            elif late_us < lateness_us:
+                arrived = on_time + (1.0 - on_time) * late_us / lateness_us
+            else:
+                arrived = 1.0
+            cost = count * math.log1p(-cell.p * arrived)
+            if count == total:
+                cost = max(cost, self.knobs.absence_cap)
+            if late_us < 0 and total > 1:
+                cost = max(cost, -math.log(total + 1))
+            nats += cost
+        return nats
 
     def _refuted(self, fault: Fault, onset_us: int) -> bool:
         """Claim that what cannot be beside a fault was seen since its onset, and not long ago."""

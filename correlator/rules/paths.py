@@ -42,8 +42,6 @@ class Step:
 
 
 Path = tuple[Step, ...]
-Leading = tuple[Step, dict[str, Iterable[str]]]
-"""A step, and node → where it leads from there, as far as it was asked."""
 
 
 def parse_path(text: str) -> Path:
@@ -72,7 +70,8 @@ def path_text(path: Path) -> str:
     return ".".join(map(str, path)) or "self"
 
 
-def _neighbours(topology: Topology, node: str, step: Step) -> Iterable[str]:
+def neighbours(topology: Topology, node: str, step: Step) -> Iterable[str]:
+    """Return the nodes one step from a node."""
     near: Iterable[str]
     if step.either:
         around = (*topology.dependencies(node), *topology.down.get(node, ()))
@@ -130,7 +129,7 @@ def onwards(
             continue
         found = near.get(node)
         if found is None:
-            found = near[node] = tuple(_neighbours(topology, node, step))
+            found = near[node] = tuple(neighbours(topology, node, step))
         following.update(found)
     return sorted(following - visited)
 
@@ -146,21 +145,3 @@ def backwards(path: Path, root_kind: str) -> Path:
     return tuple(
         Step(not step.up, kind, step.relation, either=step.either) for step, kind in steps
     )[::-1]
-
-
-def starts(topology: Topology, end: str, back: Iterable[Leading]) -> Iterable[str]:
-    """Return nodes from which the path that `back` reverses may lead to `end`.
-
-    Unique, in no order; a superset, to be checked by a forward walk. Each step comes with what is
-    known of where it leads.
-    """
-    edge: Iterable[str] = (end,)
-    for step, near in back:
-        following: dict[str, None] = {}
-        for node in edge:
-            found = near.get(node)
-            if found is None:
-                found = near[node] = tuple(_neighbours(topology, node, step))
-            following.update(dict.fromkeys(found))
-        edge = following
-    return edge

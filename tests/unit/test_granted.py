@@ -1,5 +1,7 @@
 """What a sure incident explains is granted to later looks, until news could overturn it."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +108,7 @@ def test_what_a_settled_incident_holds_is_not_free_until_it_is_doubted() -> None
     standing = Standing()
     keys = [("app.down", f"app:{n}") for n in range(3)]
     for key in keys:
-        standing.add(key, ())
+        standing.add(key, (), stands=True)
     assert standing.free_of(dict.fromkeys(keys)) is None
     standing.own(keys[0], None, "incident")
     standing.settle("incident", Settled((0, HOST), 0, 0, 9.0))
@@ -125,18 +127,18 @@ SEEN = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5), st.integers(0, 5
 def test_a_profile_kept_up_to_date_is_the_profile_made_anew(
     seen: list[tuple[int, int, int]],
 ) -> None:
-    kept, last = Profile((0, HOST), {}, 1), dict[tuple[str, str], tuple[Group, int]]()
+    kept, last = Profile((0, HOST), {}, 1), dict[tuple[str, str], tuple[Group, int, bool]]()
     for number, cell, first_us in seen:
         key, group = ("app.down", f"app:{number}"), (cell, "app", 1e-3)
         kept.take(key)
         last.pop(key, None)
         if cell:
-            kept.put(key, group, first_us)
-            last[key] = group, first_us
+            kept.put([(key, group, first_us, first_us % 2 == 0)])
+            last[key] = group, first_us, first_us % 2 == 0
     anew = Profile((0, HOST), {}, 1)
-    for key in sorted(last):
-        anew.put(key, *last[key])
+    anew.put((key, *last[key]) for key in sorted(last))
     assert (kept.entries, kept.times) == (anew.entries, anew.times)
+    assert +Counter(kept.standing) == +Counter(anew.standing)
 
 
 def test_the_heaviest_onset_is_the_last_of_equals() -> None:

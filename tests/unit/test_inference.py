@@ -39,7 +39,7 @@ def explain(
     book = Codebook(topology(edges), rules)
     standing = Standing()
     for key in sightings:
-        standing.add(key, book.causes(*key))
+        standing.add(key, book.causes(*key), stands=True)
     look = Look(book, sightings, round(now * SECOND_US), standing)
     return inference.explain(look, inference.component(look, min(sightings)))
 
