@@ -85,7 +85,7 @@ class Look:
         if free is not None:
             return self._beside(profile, free)
         self._weigh(profile)
-        candidate = profile.whole = profile.whole or self._sorted_out(profile)
+        candidate = self._whole(profile)
         candidate.base = self.base(profile, self.now_us - profile.onset_us)
         candidate.gain = candidate.base + profile.alone
         is_believed = candidate.gain > self.least and not self._refuted(fault, profile.onset_us)
@@ -101,7 +101,7 @@ class Look:
             profile.part = profile.beside(free)
         part = profile.part
         self._weigh(part)
-        candidate = part.whole = part.whole or self._sorted_out(part)
+        candidate = self._whole(part)
         candidate.is_beside = True
         candidate.base = self.base(part, self.now_us - part.onset_us)
         candidate.gain = candidate.base + part.alone
@@ -138,17 +138,19 @@ class Look:
         bound = min(candidate.profile.alone, -candidate.base)
         if bound <= SETTLED or candidate.gain <= self.least:
             return []
-        holders = {self.sightings[key].incident for key in profile.entries}
-        weak = sorted(
-            holder
-            for holder in holders & settled.keys()
-            if holder and settled[holder].margin < bound and not self.is_recovering(holder)
-        )
+        shown, held = profile.entries.keys(), self.standing.evidence
+        weak = [
+            name
+            for name in sorted(settled)
+            if settled[name].margin < bound
+            and not shown.isdisjoint(held.get(name, ()))
+            and not self.is_recovering(name)
+        ]
         return [
             holder
             for holder in weak
             if self._worth_since(candidate, settled[holder]) > settled[holder].margin
-            and self._beside_gain(holder, profile) <= SETTLED
+            and self._beside_gain(holder, profile, candidate.onset_us) <= SETTLED
         ]
 
     def _is_behind(self, settled: Settled, gain: float) -> bool:
@@ -185,19 +187,20 @@ class Look:
             if self.sightings[key].first_us >= settled.weighed_us
         )
 
-    def _beside_gain(self, holder: str, rival: Profile) -> float:
-        """Return what a granted cause would still add beside a fault."""
+    def _beside_gain(self, holder: str, rival: Profile, onset_us: int) -> float:
+        """Return what a granted cause would still add beside a fault that began at an onset."""
         profile = self.profile(self.standing.settled[holder].fault)
         if profile is None:
             return 0.0
         self._weigh(profile)
         cells = self.rules.signatures[rival.fault[0]].cells
-        own = self._sorted_out(profile)
+        own = self._whole(profile)
         own.base = self.base(profile, self.now_us - profile.onset_us)
         q = {key: self.leak(key) for key in own.explains}
         for key in q.keys() & rival.entries.keys():
-            p = cells[rival.entries[key][0][0]].p
-            q[key] = 1.0 - (1.0 - q[key]) * (1.0 - p)
+            (index, _, _), first_us, _ = rival.entries[key]
+            if first_us >= onset_us - self._lateness_us:
+                q[key] = 1.0 - (1.0 - q[key]) * (1.0 - cells[index].p)
         return self.gain(own, q)
 
     def _is_over(self, fault: Fault, name: str, free: list[SymptomKey] | None) -> bool:
@@ -342,6 +345,12 @@ class Look:
     def _capped_alone(self, profile: Profile) -> float:
         candidate = self._sorted_out(profile)
         return self._capped(candidate, {key: self.leak(key) for key in candidate.support})
+
+    def _whole(self, profile: Profile) -> Candidate:
+        """Return a weighed fault with its symptoms; kept until it weighs otherwise."""
+        if profile.whole is None:
+            profile.whole = self._sorted_out(profile)
+        return profile.whole
 
     def _sorted_out(self, profile: Profile) -> Candidate:
         """Return a fault with its symptoms: what is timely, optional and late."""

@@ -1,12 +1,14 @@
 """What a sure incident explains is granted to later looks, until news could overturn it."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from correlator import inference
+from correlator.domain import Domain
 from correlator.profiles import Group, Profile, heaviest_onset
 from correlator.standing import Settled, Standing
 from correlator.state import SymptomKey
@@ -154,3 +156,23 @@ def test_faults_that_a_crowd_spares_still_explain_what_it_leaves() -> None:
     other: list[Row] = [(0, event("nic:r0h0/a", "nic.down"))]
     told = incidents(run(engine(edges=cloud(1, hosts, vms=4)), rows + other))
     assert {one.causes[0].entity for one in told} == {"pool:p", "nic:r0h0/a"}
+
+
+def test_what_stood_before_a_fault_began_makes_nobody_doubt_its_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = dead_host()[1:]
+    later = [row for h in range(1, 8) for row in dead_host(f"host:r0h{h}", 6.5)[1:]]
+    doubted: list[str] = []
+    known = Domain.unsettle
+
+    def unsettle(domain: Domain, names: Iterable[str]) -> None:
+        doubted.extend(named := list(names))
+        known(domain, named)
+
+    monkeypatch.setattr(Domain, "unsettle", unsettle)
+    folding = engine(edges=cloud(1, 8, vms=4))
+    told = incidents(feed(folding, [*rows, (1, Tick()), *later, (8, Tick()), (30, Tick())]))
+    assert [one.causes[0].entity for one in told[:1]] == [HOST]
+    assert {one.causes[0].entity for one in told} == {HOST, "pool:p"}
+    assert doubted == []
