@@ -48,6 +48,10 @@ class Domain:
         }
         cells = (cell for signature in rules.signatures for cell in signature.cells)
         self.longest_us = max((cell.within_us for cell in cells), default=0)
+        budgets = (policy.guard.max for policy in rules.policies)
+        widest_s = max((most.per for most in budgets if most is not None), default=0.0)
+        self.budget_us = round(widest_s * 1e6)
+        """So far back budgets look; rules activated later that look further count from then on."""
         self.matchers = Matchers(rules)
         self.awaiting: dict[str, set[str]] = {}
         """symptom → causes whose plan has a step that comes when it is known."""

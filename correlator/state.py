@@ -22,6 +22,8 @@ EVENT_IDS_MAX = 65_536
 """Ids remembered per generation to know a duplicate; two generations are kept."""
 HELD = -1
 """In place of a time: it has not come yet."""
+ROOTS_MAX = 10_000
+"""Causes remembered for the guards that count them."""
 KEPT_MAX = 5
 """Event ids and sources kept per sighting, the oldest first."""
 
@@ -196,6 +198,7 @@ class EngineState:
     commands: list[str] = field(default_factory=list)
     roots_us: list[tuple[int, str]] = field(default_factory=list)
     actions_us: dict[str, list[int]] = field(default_factory=dict)
+    """Policy → when it acted, as far back as a budget looks."""
     begun_us: dict[str, list[int]] = field(default_factory=dict)
     """"verb target" of a fence or a restart → when one was begun."""
     deadlines: list[tuple[int, str, str, str]] = field(default_factory=list)
@@ -211,6 +214,17 @@ class EngineState:
     def count(self, name: str, by: int = 1) -> None:
         """Count something that is not worth a message of its own."""
         self.counters[name] = self.counters.get(name, 0) + by
+
+    def count_root(self, entity: str) -> None:
+        """Remember when an entity was found to be a cause, or ended like one (I5)."""
+        self.roots_us.append((self.live_us, entity))
+        del self.roots_us[:-ROOTS_MAX]
+
+    def count_action(self, policy: str, window_us: int) -> None:
+        """Remember when a policy acted, as far back as a budget looks (I5)."""
+        since_us = self.live_us - window_us
+        before = (at for at in self.actions_us.get(policy, ()) if at >= since_us)
+        self.actions_us[policy] = [*before, self.live_us]
 
     def next_generation(self, entity: str) -> None:
         """Count an observed boot, start or placement."""
