@@ -16,8 +16,6 @@ from correlator.symptoms import Matchers
 from schemas.base import from_microseconds, is_entity
 from schemas.outputs import Decision, Output
 
-CERTAIN_SPURIOUS = 1e-5
-"""A symptom this unlikely to be seen by chance is looked at in the same step."""
 KNOBS = ("gather", "wait", "wait_max", "settle", "stale", "lateness")
 
 
@@ -169,7 +167,7 @@ class Domain:
         spec = self.rules.symptoms[key[0]]
         if spec.gather_us is not None:
             self.look_soon(spec.gather_us)
-        elif spec.spurious <= CERTAIN_SPURIOUS:
+        elif spec.is_certain:
             self.look_now()
         elif not self.state.dirty:  # else a look is due for the others already: one sees to all
             self.look_soon()
