@@ -21,7 +21,14 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from correlator.engine import Stamped
 from correlator.importers import entity_id
-from schemas.base import Utc, canonical, document_of, from_microseconds, to_microseconds
+from schemas.base import (
+    Utc,
+    canonical,
+    document_of,
+    first_fault,
+    from_microseconds,
+    to_microseconds,
+)
 from schemas.inputs import Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
 
@@ -212,8 +219,7 @@ def _refusal(error: ValidationError) -> _Unreadable:
     if first["type"] == "json_invalid":
         code = "not_utf8" if "unicode" in first["msg"].lower() else "not_json"
         return _Unreadable(code, first["msg"])
-    where = ".".join(map(str, first["loc"]))
-    return _Unreadable("schema", f"{where}: {first['msg']}")
+    return _Unreadable("schema", first_fault(error, "line"))
 
 
 def _decode_imported(number: int, line: bytes) -> Stamped:
