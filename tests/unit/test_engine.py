@@ -1,13 +1,18 @@
 """One input at a time: what each kind of input does to the state, and what is said of it."""
 
+import json
+
 import pytest
 
 from correlator import intake, state
-from correlator.engine import GAP_US, LOG_US_MAX, Stamped
+from correlator.engine import GAP_US, LOG_US_MAX, Engine, Stamped
 from correlator.rules.ruleset import SymptomSpec
+from correlator.state import restore
 from schemas.inputs import Level, Pulse, Tick
 from schemas.outputs import Evidence
 from tests.worlds import (
+    RULES,
+    SCHEMA,
     SECOND_US,
     SIGNATURES,
     START_US,
@@ -321,6 +326,34 @@ def test_live_time_does_not_jump_with_a_gap_and_many_gaps_are_told() -> None:
     assert folding.state.live_us == 5 * GAP_US
     assert reasons(told).count("stream_gap") == 5
     assert reasons(told).count("stream_gaps_many") == 2
+
+
+def test_what_is_told_of_a_live_log_bears_the_stamps_of_the_log() -> None:
+    folding = engine(ticks="recorded")
+    ticks: list[Row] = [(n / 4, Tick()) for n in range(1, 13)]
+    before = feed(folding, [(0, Tick()), (0.2, event(APP, "app.down")), *ticks])
+    opened = incidents(before)[0]
+    assert opened.evidence[0].first_at == "2026-11-23T10:00:00.200000Z"
+    assert (opened.onset_at, opened.opened_at) == (
+        "2026-11-23T10:00:00.200000Z",
+        "2026-11-23T10:00:02.250000Z",
+    )
+    assert opened.updated_at == opened.opened_at
+    # A gap of a minute, for which live time stands still, and the same from a snapshot.
+    restored = Engine(restore(json.loads(folding.state.text()), SCHEMA), RULES)
+    later: list[Row] = [
+        (61, event(VM, "vm.down")),
+        *((61 + n / 4, Tick()) for n in range(1, 9)),
+        (63.5, event(APP, "app.down", "cleared")),
+        (63.5, event(VM, "vm.down", "cleared")),
+        *((64.0 + n, Tick()) for n in range(40)),
+    ]
+    (first, last) = (feed(one, later, len(ticks) + 2) for one in (folding, restored))
+    assert first == last
+    told = [one for one in incidents(first) if one.incident_id == opened.incident_id]
+    assert told
+    assert {one.opened_at for one in told} == {opened.opened_at}
+    assert told[-1].updated_at == "2026-11-23T10:01:14.000000Z"
 
 
 def test_time_that_goes_back_is_counted_and_stands_still() -> None:
