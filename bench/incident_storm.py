@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from bench import load, storm
+from bench import load
 from bench.clock import Figures, beside_json, milliseconds, seconds
+from bench.storm.__main__ import main
 from correlator import incidents
 from correlator.domain import Domain
 from correlator.importers import load_topology
@@ -51,7 +52,7 @@ def _timed(taken_s: list[float]) -> Callable[[Domain], None]:
 def incident_storm() -> Figures:
     """Return events per second of the whole and of decode with fold, and the time of a look."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        storm.main(["storm", folder, *SIZES])
+        main(["storm", folder, *SIZES])
         recording = open_recording(Path(folder))
         rules = load_pack(PACK)
         topology = load_topology(Path(folder, "topology.json"), rules.schema)[0]

@@ -87,9 +87,9 @@ def emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
     if sent.verb in DESTRUCTIVE_VERBS:
         sent.token = state.fence_tokens[sent.target] = state.fence_tokens.get(sent.target, 0) + 1
     state.wake(sent.due_us, "plan", incident.incident_id)
-    state.actions_us.setdefault(policy.name, []).append(state.live_us)
+    state.count_action(policy.name, domain.budget_us)
     if sent.verb == "fence" and sent.target != step.plan.root:
-        state.roots_us.append((state.live_us, sent.target))  # It counts as one of the fleet.
+        state.count_root(sent.target)  # It counts as one of the fleet.
     sent.parameters, sent.epoch = parameters, state.epoch
     domain.out.append(_action(domain, incident, sent))
 

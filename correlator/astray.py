@@ -14,8 +14,6 @@ from schemas.base import kind_of
 
 HOSTED_BY = "hosted_by"
 """The relation that says where a guest is."""
-CERTAIN_SPURIOUS = 1e-5
-"""A symptom this unlikely to be seen by chance comes from one who knows the guest's end."""
 
 
 def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
@@ -39,11 +37,14 @@ def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
 
 
 def may_be(look: Look, own: Candidate) -> bool:
-    """Claim that all that is known of a guest is silence, which where it is does not matter to."""
+    """Claim that all that is known of a guest is silence, which where it is does not matter to.
+
+    What is nearly never seen by chance comes from one who knows the guest's end.
+    """
     if not look.knobs.misplaced or _guest(look, own.fault[1]) is None:
         return False
     symptoms = look.rules.symptoms
-    return all(symptoms[name].spurious > CERTAIN_SPURIOUS for name, _ in own.support)
+    return not any(symptoms[name].is_certain for name, _ in own.support)
 
 
 def _guest(look: Look, entity: str) -> str | None:

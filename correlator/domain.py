@@ -16,8 +16,6 @@ from correlator.symptoms import Matchers
 from schemas.base import from_microseconds, is_entity
 from schemas.outputs import Decision, Output
 
-CERTAIN_SPURIOUS = 1e-5
-"""A symptom this unlikely to be seen by chance is looked at in the same step."""
 KNOBS = ("gather", "wait", "wait_max", "settle", "stale", "lateness")
 
 
@@ -48,6 +46,10 @@ class Domain:
         }
         cells = (cell for signature in rules.signatures for cell in signature.cells)
         self.longest_us = max((cell.within_us for cell in cells), default=0)
+        budgets = (policy.guard.max for policy in rules.policies)
+        widest_s = max((most.per for most in budgets if most is not None), default=0.0)
+        self.budget_us = round(widest_s * 1e6)
+        """So far back budgets look; rules activated later that look further count from then on."""
         self.matchers = Matchers(rules)
         self.awaiting: dict[str, set[str]] = {}
         """symptom → causes whose plan has a step that comes when it is known."""
@@ -165,7 +167,7 @@ class Domain:
         spec = self.rules.symptoms[key[0]]
         if spec.gather_us is not None:
             self.look_soon(spec.gather_us)
-        elif spec.spurious <= CERTAIN_SPURIOUS:
+        elif spec.is_certain:
             self.look_now()
         elif not self.state.dirty:  # else a look is due for the others already: one sees to all
             self.look_soon()

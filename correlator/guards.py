@@ -49,6 +49,7 @@ from correlator.targets import (
 )
 from schemas.base import kind_of
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
+from schemas.rules import Budget
 
 LOOK_AGAIN_US = 200_000
 """So often a hold is asked whether a hard fact has come that shortens it."""
@@ -128,27 +129,28 @@ def _over_share(step: PlannedStep, kind: str, share: float, within_s: float) -> 
 
 def budget(step: PlannedStep) -> Reason | None:
     """So many actions of a policy in a window and no more (I5)."""
-    policy, state = step.plan.policy, step.plan.domain.state
-    most = policy.guard.max
-    if most is None:
+    most = step.plan.policy.guard.max
+    if most is None or budget_left(step):
         return None
-    window_us = round(most.per * 1e6)
-    recent = [at for at in state.actions_us.get(policy.name, []) if at >= state.live_us - window_us]
-    if len(recent) < most.actions:
-        return None
+    recent = _counted_us(step, most)
     text = f"{len(recent)} actions in {most.per:g} s are the budget"
-    return Reason("refuse", "guard_max", text, recent[-most.actions] + window_us + 1)
+    again_us = recent[-most.actions] + round(most.per * 1e6) + 1
+    return Reason("refuse", "guard_max", text, again_us)
 
 
 def budget_left(step: PlannedStep) -> int:
     """Return how many more actions the budget of a policy has room for; many where it has none."""
-    policy, state = step.plan.policy, step.plan.domain.state
-    most = policy.guard.max
+    most = step.plan.policy.guard.max
     if most is None:
         return step.plan.domain.rules.limits.workloads_running_max
+    return max(0, most.actions - len(_counted_us(step, most)))
+
+
+def _counted_us(step: PlannedStep, most: Budget) -> list[int]:
+    """Return when the policy of a step has acted within the window of its budget, live time."""
+    state = step.plan.domain.state
     since_us = state.live_us - round(most.per * 1e6)
-    recent = [at for at in state.actions_us.get(policy.name, []) if at >= since_us]
-    return max(0, most.actions - len(recent))
+    return [at for at in state.actions_us.get(step.plan.policy.name, []) if at >= since_us]
 
 
 # ---- one step ------------------------------------------------------------------------------

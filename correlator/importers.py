@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from correlator.topology import Edge, ImportReport, Topology, build
-from schemas.base import ENTITY_CHARACTERS_MAX
+from correlator.topology import Edge, ImportReport, Topology, build, short_form
+from schemas.base import ENTITY_CHARACTERS_MAX, first_fault
 from schemas.topology import TopologyDocument, TopologySchema
 
 UNKNOWN_KIND = "unknown"
@@ -82,9 +82,7 @@ def from_neutral(data: dict[str, Any], faults: list[str]) -> Parsed:
     try:
         document = TopologyDocument.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ValueError(msg) from error
+        raise ValueError(first_fault(error, "topology")) from error
     names: dict[str, str] = {}
     ambiguous: dict[str, str] = {}
     nodes: list[tuple[str, bool | None]] = []
@@ -104,6 +102,21 @@ def from_neutral(data: dict[str, Any], faults: list[str]) -> Parsed:
             continue
         edges.append((ends[0], edge.relation, ends[1]))
     return nodes, edges
+
+
+def written_inline(written: dict[str, Any], schema: TopologySchema) -> Topology:
+    """Return the graph that a rule test or a scenario holds: short form, or nodes and edges.
+
+    Raises:
+        ValueError: where it is neither, or something in it had to be left out.
+    """
+    if not {"nodes", "edges"} & written.keys():
+        return build([], short_form(written), schema)[0]
+    faults: list[str] = []
+    nodes, edges = from_neutral(written, faults)
+    if faults:
+        raise ValueError("; ".join(faults))
+    return build(nodes, edges, schema)[0]
 
 
 def entity_id(kind: str | None, name: str) -> str:

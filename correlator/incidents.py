@@ -20,8 +20,6 @@ from schemas.base import digest
 
 LOOK_AGES_S = (0.25, 0.5, 1.0, 1.5, 3.0, 4.0, 6.0, 8.0, 11.5, 14.0, 16.0, 18.0)
 """Ages at which a fault that waits is looked at again: the prototype's steps."""
-ROOTS_MAX = 10_000
-"""Openings remembered for the guards that count them."""
 TOLD_RANKS = 3
 """A change among so many first causes is worth an update."""
 TOLD_CONFIDENCES = (0.9, 0.99, 0.999)
@@ -256,10 +254,9 @@ def _open(domain: Domain, present: Look, verdict: Verdict) -> None:
 
 
 def _count_root(domain: Domain, entity: str) -> None:
-    """Remember when an entity was found to be a cause, for the guards that count them (I5)."""
-    state = domain.state
-    if entity not in state.sessions:  # What is worked on has not failed.
-        state.roots_us = [*state.roots_us[1 - ROOTS_MAX :], (state.live_us, entity)]
+    """Count a cause for the guards, unless it is worked on: then it has not failed."""
+    if entity not in domain.state.sessions:
+        domain.state.count_root(entity)
 
 
 # ---- revise --------------------------------------------------------------------------------

@@ -19,9 +19,8 @@ from correlator.rules.settings import Book, Effective
 from correlator.state import Sent
 from correlator.topology import Topology
 from schemas.base import kind_of
+from schemas.rules import Limits
 
-DESTINATION_MAX = 5
-"""Workloads on their way to one host at the same time (failure matrix d5)."""
 PLACED_VERBS = frozenset({"evacuate_vm", "rebuild_vm", "create_vm", "live_migrate"})
 """Verbs after which a workload runs on another host; a restart stays where it is."""
 SERVING = ("hypervisor", "vswitch")
@@ -70,6 +69,7 @@ class View:
     """Workload → hosts it is being brought to."""
     arriving: Mapping[str, int] = field(default_factory=dict)
     """Host → workloads on their way there."""
+    arriving_max: int = Limits().workloads_per_host_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ def view_of(domain: Domain) -> View:
         keys = domain.standing.at.get(entity, ())
         return any(domain.stands(key) and domain.codebook.causes(*key) for key in keys)
 
-    return View(state.topology, domain.book, failed, shows, moving, arriving)
+    most = domain.rules.limits.workloads_per_host_max
+    return View(state.topology, domain.book, failed, shows, moving, arriving, most)
 
 
 def _takes_place(topology: Topology, sent: Sent) -> bool:
@@ -251,7 +252,7 @@ OBJECTIONS: tuple[tuple[str, Callable[[Wish, str], bool]], ...] = (
     ("without its storage", _lacks_storage),
     ("with one of its group", lambda wish, host: bool(wish.rivals(host))),
     ("full", _is_full),
-    (BUSY, lambda wish, host: wish.view.arriving.get(host, 0) >= DESTINATION_MAX),
+    (BUSY, lambda wish, host: wish.view.arriving.get(host, 0) >= wish.view.arriving_max),
 )
 """What may speak against a host, in the order in which it is asked; the first is told."""
 

@@ -8,7 +8,8 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,14 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from correlator.engine import Stamped
 from correlator.importers import entity_id
-from schemas.base import Utc, canonical, document_of, from_microseconds, to_microseconds
+from schemas.base import (
+    Utc,
+    canonical,
+    document_of,
+    first_fault,
+    from_microseconds,
+    to_microseconds,
+)
 from schemas.inputs import Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
 
@@ -29,6 +37,10 @@ LINE_BYTES_MAX = 512 * 1024
 """A longer line is no input: an event has some hundred bytes, a frame of fifty some kilobytes."""
 HISTORY_US = 2_000_000
 """An input this much older than the frame that brought it was spooled."""
+AHEAD_US = 120_000_000
+"""A stamp this far ahead is not the log's time: twice the lateness that any shipped pack allows."""
+AROUND = 20
+"""So many lines after a leap in time say whether the log goes on from there."""
 EXCERPT_CHARACTERS = 200
 
 
@@ -171,19 +183,20 @@ def read(
     on_progress: Callable[[int], None] | None = None,
     check: Check | None = None,
 ) -> Iterator[Stamped]:
-    """Yield the inputs of a recording in its order, without those that the check refuses."""
-    decode = _decode_imported if recording.imported else _decode_line
-    for number, line in lines(recording.events, on_dead_letter, on_progress):
-        try:
-            stamped = decode(number, line)
-        except _Unreadable as bad:
-            on_dead_letter(_letter(recording.events, number, bad.code, bad.reason, line))
+    """Yield the inputs of a recording in its order, without those that the check refuses.
+
+    A log that brings no ticks has no time but its stamps; those that cannot be are refused.
+    """
+    found = _found(recording, on_progress)
+    if recording.header.ticks == "synthesised":
+        found = _in_time(recording.events, found)
+    for number, line, given in found:
+        if isinstance(given, DeadLetter):
+            on_dead_letter(given)
             continue
-        if stamped is None:
-            continue
-        refusal = check(stamped, line) if check else None
+        refusal = check(given, line) if check else None
         if refusal is None:
-            yield stamped
+            yield given
         else:
             on_dead_letter(_letter(recording.events, number, *refusal, line))
 
@@ -192,6 +205,62 @@ class _Unreadable(Exception):  # noqa: N818 - control flow inside this module
     def __init__(self, code: str, reason: str) -> None:
         self.code, self.reason = code, reason
         super().__init__(reason)
+
+
+_Found = tuple[int, bytes, Stamped | DeadLetter]
+"""Number of a line, the line, and what it is."""
+
+
+def _found(recording: Recording, on_progress: Callable[[int], None] | None) -> Iterator[_Found]:
+    """Yield what each line is, in their order; a header is nothing."""
+    decode = _decode_imported if recording.imported else _decode_line
+    refused: deque[DeadLetter] = deque()
+    for number, line in lines(recording.events, refused.append, on_progress):
+        while refused:
+            yield number, b"", refused.popleft()
+        try:
+            given = decode(number, line)
+        except _Unreadable as bad:
+            yield number, line, _letter(recording.events, number, bad.code, bad.reason, line)
+        else:
+            if given is not None:
+                yield number, line, given
+    while refused:
+        yield 0, b"", refused.popleft()
+
+
+def _in_time(path: Path, found: Iterator[_Found]) -> Iterator[_Found]:
+    """Yield what each line is, refusing those that are stamped far ahead of what follows them.
+
+    A log that was silent for a day goes on from there. After a line of one wrong clock it is back
+    where it was; taken at its word, that line would make all that stands go stale.
+    """
+    latest_us: dict[str, int] = {}
+    coming: deque[_Found] = deque()
+    for one in found:
+        coming.append(one)
+        if len(coming) > AROUND:
+            yield _judged(path, coming.popleft(), coming, latest_us)
+    while coming:
+        yield _judged(path, coming.popleft(), coming, latest_us)
+
+
+def _judged(path: Path, one: _Found, coming: Iterable[_Found], latest_us: dict[str, int]) -> _Found:
+    """Return a line, refused if most of those that come in its case are far behind it."""
+    number, line, given = one
+    if isinstance(given, DeadLetter):
+        return one
+    case, at_us = case_of(given), given.log_us
+    last_us = latest_us.get(case)
+    if last_us is None or at_us > last_us + AHEAD_US:
+        after = (other for _, _, other in coming if isinstance(other, Stamped))
+        stamps = [other.log_us for other in after if case_of(other) == case]
+        behind = [stamp for stamp in stamps if stamp < at_us - AHEAD_US]
+        if 2 * len(behind) > len(stamps):
+            reason = f"stamped {(at_us - max(behind)) / 1e6:.0f} s ahead of the lines that follow"
+            return number, line, _letter(path, number, "stamp_ahead", reason, line)
+    latest_us[case] = at_us if last_us is None else max(last_us, at_us)
+    return one
 
 
 def _no_constant(name: str) -> None:
@@ -212,8 +281,7 @@ def _refusal(error: ValidationError) -> _Unreadable:
     if first["type"] == "json_invalid":
         code = "not_utf8" if "unicode" in first["msg"].lower() else "not_json"
         return _Unreadable(code, first["msg"])
-    where = ".".join(map(str, first["loc"]))
-    return _Unreadable("schema", f"{where}: {first['msg']}")
+    return _Unreadable("schema", first_fault(error, "line"))
 
 
 def _decode_imported(number: int, line: bytes) -> Stamped:

@@ -18,9 +18,9 @@ MISSING_NAMED_MAX = 3
 """Entities named for each kind of missing symptom."""
 
 
-def moment(time_us: int) -> str:
-    """Return a log time as text."""
-    return from_microseconds(time_us)
+def moment(state: EngineState, live_us: int) -> str:
+    """Return as text what the log's own stamps said at a live time."""
+    return from_microseconds(state.stamp_us(live_us))
 
 
 def incident(look: Look, state_of: IncidentState, verdict: Verdict, state: EngineState) -> Incident:
@@ -28,7 +28,7 @@ def incident(look: Look, state_of: IncidentState, verdict: Verdict, state: Engin
     index = verdict.candidate.fault[0]
     signature = look.rules.signatures[index]
     told = heapq.nsmallest(EVIDENCE_MAX, _told(look, verdict), key=lambda one: (-one[0], one[1]))
-    evidence = [_one(look, key, role, weight) for weight, key, role in told]
+    evidence = [_one(look, state, key, role, weight) for weight, key, role in told]
     evidence += _missing(look, verdict)
     return _message(state_of, state, evidence, f"{signature.name} ({signature.location})")
 
@@ -47,9 +47,9 @@ def _message(
         domain=state.domain,
         update=state_of.update,
         state=state_of.state,  # type: ignore[arg-type]
-        opened_at=moment(state_of.opened_us),
-        updated_at=moment(state_of.updated_us),
-        onset_at=moment(state_of.onset_us),
+        opened_at=moment(state, state_of.opened_us),
+        updated_at=moment(state, state_of.updated_us),
+        onset_at=moment(state, state_of.onset_us),
         confidence=state_of.confidence,
         margin=state_of.margin,
         causes=[
@@ -63,7 +63,7 @@ def _message(
     )
 
 
-def _one(look: Look, key: SymptomKey, role: str, weight: float) -> Evidence:
+def _one(look: Look, state: EngineState, key: SymptomKey, role: str, weight: float) -> Evidence:
     sighting = look.sightings[key]
     return Evidence.model_construct(  # Our own values, all given: forty times an update.
         at="",
@@ -72,7 +72,7 @@ def _one(look: Look, key: SymptomKey, role: str, weight: float) -> Evidence:
         entity=key[1],
         role=role,  # type: ignore[arg-type]
         weight=round(weight, 6),
-        first_at=moment(sighting.first_us),
+        first_at=moment(state, sighting.first_us),
         count=sighting.count,
         event_ids=list(sighting.event_ids),
         sources=_witnesses(sighting),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.engine import Engine, Stamped
-from correlator.importers import TopologyError, from_neutral, load_topology
+from correlator.importers import TopologyError, load_topology, written_inline
 from correlator.planner import FENCE_PROOFS
 from correlator.plans import TELLING
 from correlator.replay import fold
@@ -21,7 +21,7 @@ from correlator.rules import RuleSet, load_pack
 from correlator.rules.ruleset import LocatedTest, Location
 from correlator.state import EngineState, restore
 from correlator.timeline import START_US, Line, parse_timeline
-from correlator.topology import Topology, build, short_form
+from correlator.topology import Topology
 from schemas.base import MICROSECONDS_PER_SECOND
 from schemas.inputs import Result, Tick
 from schemas.outputs import Action, Decision, Incident, Output
@@ -132,15 +132,9 @@ def _topology(located: LocatedTest, rules: RuleSet, above: Path) -> Topology:
     if isinstance(written.get("file"), str):
         beside = (above / located.locations[""].file).parent
         return load_topology(beside / written["file"], rules.schema)[0]
-    if not {"nodes", "edges"} & written.keys():
-        return build([], short_form(written), rules.schema)[0]
     if isinstance(written.get("edges"), str):
         written["edges"] = [_edge(line) for line in written["edges"].splitlines() if line.strip()]
-    faults: list[str] = []
-    nodes, edges = from_neutral(written, faults)
-    if faults:
-        raise ValueError("; ".join(faults))
-    return build(nodes, edges, rules.schema)[0]
+    return written_inline(written, rules.schema)
 
 
 def _edge(line: str) -> dict[str, str]:

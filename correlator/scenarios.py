@@ -14,11 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from correlator.importers import TopologyError, from_neutral, load_topology
+from correlator.importers import TopologyError, load_topology, written_inline
 from correlator.rules import Fault, RuleFaults, RuleSet
 from correlator.rules.yamlfile import plain, position, read_documents, validate
 from correlator.timeline import START_US, parse_timeline
-from correlator.topology import Topology, build, short_form
+from correlator.topology import Topology
 from schemas.base import MICROSECONDS_PER_SECOND, is_entity, kind_of, parse_duration
 from schemas.corpus import Answer, Scenario
 from schemas.inputs import Command, CommandName, Fact, Input, Level, OwnerClaim, Pulse
@@ -94,7 +94,7 @@ def _load(
         if isinstance(written, str):
             topology = read(file.parent / written)
         else:
-            topology = _topology(written, rules)
+            topology = written_inline(written, rules.schema)
     except (OSError, TopologyError, ValueError) as error:
         where = position(nodes[0], ("topology",))
         faults.append(Fault(shown, *where, "topology", str(error)))
@@ -114,16 +114,6 @@ def _load(
 
 def _adds(entry: Entry) -> bool:
     return any(isinstance(given, Delta) for given in entry.inputs)
-
-
-def _topology(written: dict[str, Any], rules: RuleSet) -> Topology:
-    if not {"nodes", "edges"} & written.keys():
-        return build([], short_form(written), rules.schema)[0]
-    faults: list[str] = []
-    nodes, edges = from_neutral(written, faults)
-    if faults:
-        raise ValueError("; ".join(faults))
-    return build(nodes, edges, rules.schema)[0]
 
 
 def _unmeant(scenario: Scenario, known: set[str], stem: str) -> Iterator[tuple[str, str, int]]:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from correlator.importers import entity_id
 from correlator.recording import RecordingError
-from schemas.base import Wire, kind_of
+from schemas.base import Wire, first_fault, kind_of
 from schemas.outputs import Incident
 
 AFTER_S = 120.0
@@ -85,10 +85,7 @@ def read_labels(path: Path) -> list[Label]:
             try:
                 given = LabelDocument.model_validate_json(line)
             except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                where = ".".join(map(str, first["loc"])) or "line"
-                reason = first["msg"].removeprefix("Value error, ")
-                msg = f"{path}:{number}: {where}: {reason}"
+                msg = f"{path}:{number}: {first_fault(error, 'line')}"
                 raise RecordingError(msg) from error
             roots = [entity_id(given.root_kind, given.root_id)]
             roots += [entity_id(kind, name) for kind, name in given.accept]

@@ -129,7 +129,7 @@ def _of_story(story: Story, topology: Topology, rules: RuleSet) -> Iterator[Outa
     hit = ours.union({root for _, root in causes}, {one.entity for one in seen})
     hit |= set().union(*(_reached(cause, topology, rules) for cause in causes))
     ours = hit if _mends(story) else ours
-    first_us = min(_first_us(*one) for one in story.told)
+    first_us = min(_first_us(told) for _, told in story.told)
     for workload in sorted(one for one in hit if kind_of(one) in WORKLOADS):
         said = effective(rules.settings, workload)
         wanted = workload in ours and said.recover
@@ -139,15 +139,10 @@ def _of_story(story: Story, topology: Topology, rules: RuleSet) -> Iterator[Outa
         yield replace(outage, recovered_us=well[0], by=well[1]) if well else outage
 
 
-def _first_us(told_us: int, incident: Incident) -> int:
-    """Return the log time of the first symptom that a word on an incident names.
-
-    Its own stamps are live time, which on a live log has another zero: they count from its
-    `updated_at`, which is when it was said.
-    """
+def _first_us(incident: Incident) -> int:
+    """Return the log time of the first symptom that a word on an incident names."""
     seen = [one.first_at for one in incident.evidence if one.role == "for" and one.first_at]
-    first_us = min(map(_us, [*seen, incident.onset_at]))
-    return told_us - (_us(incident.updated_at) - first_us)
+    return min(map(_us, [*seen, incident.onset_at]))
 
 
 def _planned(cause: tuple[str, str], topology: Topology, rules: RuleSet) -> set[str]:

@@ -5,6 +5,7 @@ them goes on exactly as the first would have. Times are microseconds; nothing he
 """
 
 import heapq
+from bisect import bisect_right
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ EVENT_IDS_MAX = 65_536
 """Ids remembered per generation to know a duplicate; two generations are kept."""
 HELD = -1
 """In place of a time: it has not come yet."""
+SHIFTS_MAX = 1_000
+"""Gaps of a live log remembered, to tell its own stamps of what was before them."""
+ROOTS_MAX = 10_000
+"""Causes remembered for the guards that count them."""
 KEPT_MAX = 5
 """Event ids and sources kept per sighting, the oldest first."""
 
@@ -168,6 +173,8 @@ class EngineState:
     log_generation: str = "0"
     log_us: int = 0
     live_us: int = 0
+    shifts_us: list[tuple[int, int]] = field(default_factory=list)
+    """(live time, how far the log's stamps are ahead of it from then on); none: not at all."""
     offset: int = -1
     index: int = -1
     epoch: int | None = None
@@ -196,6 +203,7 @@ class EngineState:
     commands: list[str] = field(default_factory=list)
     roots_us: list[tuple[int, str]] = field(default_factory=list)
     actions_us: dict[str, list[int]] = field(default_factory=dict)
+    """Policy → when it acted, as far back as a budget looks."""
     begun_us: dict[str, list[int]] = field(default_factory=dict)
     """"verb target" of a fence or a restart → when one was begun."""
     deadlines: list[tuple[int, str, str, str]] = field(default_factory=list)
@@ -204,6 +212,20 @@ class EngineState:
     dirty: set[SymptomKey] = field(default_factory=set)
     counters: dict[str, int] = field(default_factory=dict)
 
+    def note_shift(self) -> None:
+        """Remember how far live time lags behind the log where that has changed: after a gap."""
+        shift_us = self.log_us - self.live_us
+        if shift_us != (self.shifts_us[-1][1] if self.shifts_us else 0):
+            self.shifts_us.append((self.live_us, shift_us))
+            del self.shifts_us[:-SHIFTS_MAX]
+
+    def stamp_us(self, live_us: int) -> int:
+        """Return the log time of a live time that is over."""
+        if not self.shifts_us:
+            return live_us
+        after = bisect_right(self.shifts_us, live_us, key=lambda one: one[0])
+        return live_us + self.shifts_us[max(after - 1, 0)][1]
+
     def wake(self, at_us: int, what: str, first: str = "", second: str = "") -> None:
         """Ask to be woken at a live time; the same request twice is harmless."""
         heapq.heappush(self.deadlines, (at_us, what, first, second))
@@ -211,6 +233,17 @@ class EngineState:
     def count(self, name: str, by: int = 1) -> None:
         """Count something that is not worth a message of its own."""
         self.counters[name] = self.counters.get(name, 0) + by
+
+    def count_root(self, entity: str) -> None:
+        """Remember when an entity was found to be a cause, or ended like one (I5)."""
+        self.roots_us.append((self.live_us, entity))
+        del self.roots_us[:-ROOTS_MAX]
+
+    def count_action(self, policy: str, window_us: int) -> None:
+        """Remember when a policy acted, as far back as a budget looks (I5)."""
+        since_us = self.live_us - window_us
+        before = (at for at in self.actions_us.get(policy, ()) if at >= since_us)
+        self.actions_us[policy] = [*before, self.live_us]
 
     def next_generation(self, entity: str) -> None:
         """Count an observed boot, start or placement."""
@@ -272,6 +305,7 @@ def restore(document: dict[str, Any], schema: TopologySchema) -> EngineState:
     values["pulses"] = {k: (v[0], v[1]) for k, v in document["pulses"].items()}
     values["levels"] = {k: [(f[0], f[1]) for f in v] for k, v in document["levels"].items()}
     values["roots_us"] = [(t, root) for t, root in document["roots_us"]]
+    values["shifts_us"] = [(since, shift) for since, shift in document["shifts_us"]]
     values["deadlines"] = [(a, b, c, d) for a, b, c, d in document["deadlines"]]
     values["recent_ids"] = set(document["recent_ids"])
     values["older_ids"] = set(document["older_ids"])

@@ -160,9 +160,6 @@ def no_destination(step: PlannedStep, target: str) -> Reason | None:
     """A workload is brought where it can be, or nowhere; others go on (R14, H26, X17)."""
     if step.verb not in PLACED_VERBS or any(state != "CONFIRMED" for _, state in step.proofs):
         return None
-    before = tried(step.plan.incident, step.verb, target)
-    if before and before[-1].state != "FAILED":
-        return None  # It has its place, and the answer is still waited for.
     found = placed(step, target)
     if not isinstance(found, Nowhere):
         return None

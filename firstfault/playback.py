@@ -95,7 +95,10 @@ class Playback:
     end: Moment | None = None
     keys: tuple[KeySet, ...] = ()
     """Key sets known, the first active from the beginning; with none, nothing is checked."""
+    read: int = 0
+    """Inputs that could be read, believed or not."""
     inputs: int = 0
+    """Those of them that were played: between `start` and `end`."""
     unchecked: int = 0
     """Inputs that count only with a signature, and were folded without a look at it."""
     dead_letters: int = 0
@@ -121,9 +124,17 @@ class Playback:
             for record, output in fold(engine, self._heard(case, records, told)):
                 yield said(case, record, output)
 
-    def _check(self) -> Check | None:
-        if not self.keys:
-            return None
+    def _check(self) -> Check:
+        """Return what counts an input that could be read, and says why it is not believed."""
+        refusal = self._refusal() if self.keys else None
+
+        def check(record: Stamped, line: bytes) -> tuple[str, str] | None:
+            self.read += 1
+            return refusal(record, line) if refusal else None
+
+        return check
+
+    def _refusal(self) -> Check:
         # 60 ms that only those wait for who have keys.
         from correlator.signing import Verifier  # noqa: PLC0415
 

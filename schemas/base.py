@@ -10,7 +10,14 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from pydantic.json_schema import WithJsonSchema
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -99,6 +106,13 @@ def from_microseconds(moment_us: int) -> str:
     """
     moment = _EPOCH + timedelta(microseconds=moment_us)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def first_fault(error: ValidationError, nowhere: str = "document") -> str:
+    """Return what is wrong first, after where it is; what is wrong as a whole is `nowhere`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"])) or nowhere
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -144,6 +144,9 @@ class Limits(Strict):
     workloads_running_max: int = Field(
         20, ge=1, description="workloads of a domain on their way at one time (d5, H21)"
     )
+    workloads_per_host_max: int = Field(
+        5, ge=1, description="workloads on their way to one host at one time (d5, H21)"
+    )
     workload_tries: int = Field(
         3, ge=1, le=10, description="attempts to move or start a workload (d5: 3 tries)"
     )

@@ -11,6 +11,8 @@ from schemas.topology import TopologySchema
 ANY_SIGNAL = "*"
 """In `match: {signal: "*"}`: every signal that no other symptom of the set names."""
 
+CERTAIN_SPURIOUS = 1e-5
+"""Chance of a symptom with no cause, up to which it is taken at its word: a kernel's, libvirt's."""
 OTHER_OWNER = "ha.other_owner"
 """Symptom of a host that something else recovers, too; a guard reads it, no signature."""
 
@@ -74,6 +76,11 @@ class SymptomSpec:
     """How long evidence is gathered before a look; None is as long as the pack says."""
     hard: bool = False
     """A fact of its own that no lost message can fake."""
+
+    @property
+    def is_certain(self) -> bool:
+        """Claim that it is nearly never seen by chance: one look at it tells something."""
+        return self.spurious <= CERTAIN_SPURIOUS
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from firstfault.cli.terminal import (
     out,
     say_json,
 )
-from schemas.base import canonical
+from schemas.base import canonical, first_fault
 from schemas.inputs import SIGNED, Input
 from schemas.keys import SAYINGS, Key, KeySet, key_id_of
 
@@ -188,8 +188,7 @@ def sign(
     try:
         given = _INPUT.validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        msg = f"{file}: {'.'.join(map(str, first['loc'])) or 'input'}: {first['msg']}"
+        msg = f"{file}: {first_fault(error, 'input')}"
         raise BadInput(msg) from None
     lacking = lacks(given) if isinstance(given, SIGNED) else f"{given.type} inputs are not signed"
     if lacking:

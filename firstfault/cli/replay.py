@@ -170,13 +170,20 @@ def play(
 
 
 def say_dead_letters(playback: Playback) -> None:
-    """Print to stderr how many lines could not be read, and the first of them."""
+    """Print to stderr how many lines could not be read, and the first of them.
+
+    Raises:
+        BadInput: where they are all there is: nothing was replayed.
+    """
     if not playback.dead_letters:
         return
     err.print(f"[yellow]{playback.dead_letters} lines could not be read[/yellow]")
     for letter in playback.letters:
         place = f"{letter.source}:{letter.position}"
         err.print(plain(f"  {place}: {letter.reason} [{letter.code}]"))
+    if not playback.read:
+        msg = f"{playback.recording.events}: not one line of it could be read; nothing was replayed"
+        raise BadInput(msg)
 
 
 @app.command(epilog="Example: firstfault replay examples/lag-flap --record lag-flap-out")

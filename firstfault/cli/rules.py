@@ -9,12 +9,13 @@ from rich.table import Table
 from correlator.fit import FitResult, Labelled, fit, patch_text, read_labelled, rows
 from correlator.importers import load_topology
 from correlator.recording import open_recording
-from correlator.rules import Fault, RuleSet, load_pack
+from correlator.rules import Fault, RuleFaults, RuleSet, load_pack
 from correlator.rules.lint import lint
 from correlator.ruletest import CaseResult, run_tests
 from correlator.topology import Topology
 from firstfault.cli.sentences import plain
 from firstfault.cli.terminal import (
+    EXIT_BAD_INPUT,
     EXIT_DIFFERENT,
     BadInput,
     Commands,
@@ -37,7 +38,10 @@ Pack = Annotated[
 
 @rules.command(epilog="Example: firstfault rules check nfvi")
 def check(pack: Pack, output: Output = Format.text) -> None:
-    """Check a pack, and print everything doubtful in it; exit code 1 where something is wrong."""
+    """Check a pack, and print everything doubtful in it.
+
+    Exit code 1 where something is wrong, 2 where no command could use the pack.
+    """
     folder = find_pack(pack)
     faults = lint(folder)
     errors = sum(fault.severity == "error" for fault in faults)
@@ -49,7 +53,15 @@ def check(pack: Pack, output: Output = Format.text) -> None:
             out.print(f"[{style}]{plain(str(fault))}[/{style}]")
         out.print(f"{folder.name}: {errors} errors, {len(faults) - errors} warnings")
     if errors:
-        raise typer.Exit(EXIT_DIFFERENT)
+        raise typer.Exit(EXIT_DIFFERENT if _is_usable(folder) else EXIT_BAD_INPUT)
+
+
+def _is_usable(folder: Path) -> bool:
+    try:
+        load_pack(folder)
+    except RuleFaults:
+        return False
+    return True
 
 
 def _fault(fault: Fault) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from schemas.base import canonical
 from schemas.keys import KeyFileError
 
 EXIT_DIFFERENT = 1
+"""The answer is no: two records differ, a test, claim or check fails, something is doubtful."""
 EXIT_BAD_INPUT = 2
+"""What was given cannot be used, by any command: a log, a pack, a key set, an option."""
 LINES_MAX = 5
 """Lines of a report shown; the rest is counted."""
 FILE_WIDTH = 120

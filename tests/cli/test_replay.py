@@ -128,6 +128,28 @@ def test_a_broken_topology_is_refused(run: Run, tmp_path: Path) -> None:
     assert str(file) in run("replay {} --topology {}", LAG, file, code=2).stderr
 
 
+@pytest.mark.parametrize("command", ["replay {} --rules nfvi", "score {} --rules nfvi"])
+def test_a_log_of_which_nothing_can_be_read_is_refused(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    shutil.copytree(EXAMPLES / "lag-flap", tmp_path / "mine")
+    events = tmp_path / "mine" / "events.jsonl"
+    events.write_text("not JSON\nnor this\n", encoding="utf-8")
+    told = run(command, tmp_path / "mine", code=2).stderr
+    assert "2 lines could not be read" in told
+    assert "not one line of it could be read" in told
+
+
+def test_a_log_of_which_one_line_can_be_read_is_replayed(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "lag-flap", tmp_path / "mine")
+    events = tmp_path / "mine" / "events.jsonl"
+    first = events.read_text(encoding="utf-8").splitlines()[0]
+    events.write_text(f"not JSON\n{first}\n", encoding="utf-8")
+    assert "1 lines could not be read" in run("replay {}", tmp_path / "mine").stderr
+    events.write_text("", encoding="utf-8")
+    assert "0 inputs" in run("replay {}", tmp_path / "mine").stderr
+
+
 def test_a_cycle_is_cut_and_told(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "topology.yaml"
     edges = "edges: [{from: 'vm:a', to: 'vm:b'}, {from: 'vm:b', to: 'vm:a'}]\n"

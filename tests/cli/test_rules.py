@@ -46,6 +46,14 @@ SCHEMA = """\
 kinds: {host: {}, vm: {}}
 edges: [{from: vm, relation: hosted_by, to: host}]
 """
+UNTESTED = """\
+kind: signature
+name: other-fault
+root: vm
+prior: 0.01
+symptoms:
+  - {see: vm.lost, at: self, p: 0.5, within: 3s}
+"""
 RULES = """\
 kind: signature
 name: vm-fault
@@ -97,11 +105,17 @@ def test_a_sound_pack_has_no_error(run: Run, tiny: Path) -> None:
     assert "0 errors" in run("rules check {}", tiny).stdout
 
 
+def test_a_pack_that_can_be_used_and_is_wrong_is_no_bad_input(run: Run, tiny: Path) -> None:
+    (tiny / "more.yaml").write_text(UNTESTED, encoding="utf-8")
+    assert "error [no-test]" in run("rules check {}", tiny, code=1).stdout
+    run("replay {} --rules {}", EXAMPLES / "lag-flap", tiny)
+
+
 def test_every_fault_of_a_pack_is_told_where_it_stands(run: Run, tiny: Path) -> None:
     bad = RULES.replace("p: 0.9", "p: 9").replace("within: 3s", "within: 3")
     (tiny / "rules.yaml").write_text(bad, encoding="utf-8")
-    told = run("rules check {}", tiny, code=1).stdout
+    told = run("rules check {}", tiny, code=2).stdout
     assert told.count("rules.yaml:6:") == 2
-    faults = json.loads(run("rules check {} --output json", tiny, code=1).stdout)
+    faults = json.loads(run("rules check {} --output json", tiny, code=2).stdout)
     assert {fault["code"] for fault in faults} >= {"bad-value"}
     assert "error [bad-value]" in run("rules test {}", tiny, code=2).stderr

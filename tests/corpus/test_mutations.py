@@ -1,26 +1,13 @@
 """Each guard and each duty of the planner is needed by a scenario, which breaks without it."""
 
-from pathlib import Path
-
 import pytest
 
 from correlator import guards
-from correlator.rules import RuleSet, load_pack
-from correlator.scenarios import Loaded, load_corpus
-from firstfault.packs import find_pack
+from correlator.rules import RuleSet
+from correlator.scenarios import Loaded
 from tests.corpus.mutations import FOUND_BY, TABLES, finds, main, switches
 
 SWITCHES = switches()
-
-
-@pytest.fixture(scope="session")
-def nfvi() -> RuleSet:
-    return load_pack(find_pack("nfvi"))
-
-
-@pytest.fixture(scope="session")
-def corpus(nfvi: RuleSet) -> dict[str, Loaded]:
-    return {one.scenario.id: one for one in load_corpus(Path(__file__).parent, nfvi)}
 
 
 @pytest.mark.parametrize("name", SWITCHES)

@@ -10,26 +10,15 @@ from pathlib import Path
 import pytest
 
 from correlator.corpus import Played, play
-from correlator.rules import RuleSet, load_pack
-from correlator.scenarios import Loaded, load_corpus
+from correlator.rules import RuleSet
+from correlator.scenarios import Loaded
 from firstfault.cli.corpus import scenario_text, status
-from firstfault.packs import find_pack
 from schemas.outputs import Action
 
 FOLDER = Path(__file__).parent
 GOLDEN = FOLDER / "golden"
 SEEDS = int(os.environ.get("FIRSTFAULT_CORPUS_SEEDS", "3"))
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
-
-
-@pytest.fixture(scope="session")
-def nfvi() -> RuleSet:
-    return load_pack(find_pack("nfvi"))
-
-
-@pytest.fixture(scope="session")
-def corpus(nfvi: RuleSet) -> dict[str, Loaded]:
-    return {one.scenario.id: one for one in load_corpus(FOLDER, nfvi)}
 
 
 def _effects(played: Played) -> set[tuple[str, str]]:

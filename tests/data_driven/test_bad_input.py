@@ -183,6 +183,57 @@ def test_an_archive_is_read_like_a_plain_file(tmp_path: Path, suffix: str) -> No
 
 # ---- our own recordings --------------------------------------------------------------------
 
+DAYS_30_S = 30 * 86_400.0
+
+
+def stamps(*seconds: float) -> bytes:
+    """Return a log of one link that loses its carrier, and gets it back, at these seconds."""
+    states = ("raised", "cleared")
+    rows = [
+        line(second, "nic:r0h1/a", "nic.down", state=states[number % 2], event_id=str(number))
+        for number, second in enumerate(seconds)
+    ]
+    return "\n".join(rows).encode()
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 7, 30])
+@pytest.mark.parametrize("many", [1, 5])
+def test_a_stamp_far_ahead_is_not_the_time_of_the_log(
+    tmp_path: Path, wrong: int, many: int
+) -> None:
+    seconds = [float(n) for n in range(40)]
+    good = incidents(replayed(folder(tmp_path, stamps(*seconds)))[0])
+    seconds[wrong:wrong] = [DAYS_30_S + n for n in range(many)]
+    told, dead = replayed(folder(tmp_path, stamps(*seconds)))
+    assert [letter.position for letter in dead] == list(range(wrong + 1, wrong + many + 1))
+    assert {letter.code for letter in dead} == {"stamp_ahead"}
+    assert len({one.incident_id for one in incidents(told)}) == len(
+        {one.incident_id for one in good}
+    )
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param([0, 1, DAYS_30_S, DAYS_30_S + 1], id="a log that was silent for a month"),
+        pytest.param([0, 1, 2, DAYS_30_S], id="a last line that nothing follows"),
+        pytest.param([0, 100, 1, 2, 3], id="what is only late"),
+        pytest.param([DAYS_30_S, 0, DAYS_30_S, DAYS_30_S + 1], id="one line of long ago"),
+    ],
+)
+def test_a_leap_that_nothing_speaks_against_is_taken(tmp_path: Path, seconds: list[float]) -> None:
+    assert replayed(folder(tmp_path, stamps(*seconds)))[1] == []
+
+
+def test_a_case_is_judged_by_its_own_lines(tmp_path: Path) -> None:
+    rows = [
+        line(second + n, attrs={"case": case}, event_id=f"{case}{n}")
+        for n in range(3)
+        for case, second in (("a", 0.0), ("b", DAYS_30_S))
+    ]
+    assert replayed(folder(tmp_path, "\n".join(rows).encode()))[1] == []
+
+
 HEADER = canonical({"firstfault": "recording", "v": 1, "ticks": "synthesised", "domain": "pod-1"})
 OWN = [line_of(one) for one in log([(0, event(APP, "app.down")), (1, event(APP, "app.down"))])]
 

@@ -247,6 +247,10 @@ def test_no_more_workloads_than_may_be_worked_on_at_once() -> None:
     assert recovered([], [], limits={"workloads_running_max": 2})[0] == tuple(VMS[:2])
 
 
+def test_no_more_workloads_come_to_a_host_at_once_than_its_site_allows() -> None:
+    assert recovered([], [], limits={"workloads_per_host_max": 1})[0] == tuple(VMS[:1])
+
+
 def test_the_last_document_that_speaks_of_an_entity_wins_key_by_key() -> None:
     written = [
         {"name": "all", "entities": ["vm:*"], "sla": "SAL3", "recover": False},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from correlator.placement import DESTINATION_MAX, Move, Nowhere, Place, View, place
+from correlator.placement import Move, Nowhere, Place, View, place
 from correlator.rules.settings import Book
 from correlator.topology import Edge, Topology, build
 from schemas.topology import KindRule, TopologySchema
@@ -177,11 +177,12 @@ def test_storage_must_be_reached_where_ways_to_it_are_known() -> None:
     assert found(given) == "host:d", "the graph knows no way of its source: it may be anywhere"
 
 
-def test_five_may_be_on_their_way_to_a_host() -> None:
+@pytest.mark.parametrize(("limit", "most"), [({}, 5), ({"arriving_max": 2}, 2)])
+def test_so_many_may_be_on_their_way_to_a_host(limit: dict[str, int], most: int) -> None:
     hosts = ("host:b", "host:c", "host:d")
-    free = place(view(arriving=dict.fromkeys(hosts, DESTINATION_MAX - 1)), Move(VM))
+    free = place(view(arriving=dict.fromkeys(hosts, most - 1), **limit), Move(VM))
     assert isinstance(free, Place)
-    full = place(view(arriving=dict.fromkeys(hosts, DESTINATION_MAX)), Move(VM))
+    full = place(view(arriving=dict.fromkeys(hosts, most), **limit), Move(VM))
     assert isinstance(full, Nowhere)
     assert full.is_busy
 

@@ -4,6 +4,7 @@ import pytest
 
 from correlator.engine import Engine, Stamped
 from correlator.rules.ruleset import RuleSet
+from correlator.state import ROOTS_MAX
 from correlator.topology import Edge
 from schemas.inputs import Command, OwnerClaim, Pulse, Result, Tick
 from schemas.outputs import Action, Decision, Incident, Output
@@ -327,6 +328,16 @@ def test_a_budget_stops_the_second_plan_and_comes_back_with_time() -> None:
     assert actions(outputs) == [("quarantine", HOST)]
     assert reasons(outputs)[-1] == "guard_max"
     assert actions(stepped(folding, after(4.0, 6.0))) == [("fence", HOST)]
+    # Of what it did, only that is remembered which its budget still counts.
+    assert len(folding.state.actions_us["p"]) == 1
+
+
+def test_as_many_causes_are_remembered_as_guards_may_ask_about() -> None:
+    state = live().state
+    for number in range(ROOTS_MAX + 5):
+        state.count_root(f"host:{number}")
+    assert [root for _, root in state.roots_us[::ROOTS_MAX]] == ["host:5"]
+    assert len(state.roots_us) == ROOTS_MAX
 
 
 def test_a_cause_without_policy_and_one_below_its_confidence_are_told() -> None:

@@ -169,16 +169,6 @@ def test_the_first_symptom_is_the_earliest_that_was_ever_told() -> None:
     assert found(told(1.0, seen={HOST: 0.4}), later)[VM].detection_s == 0.8
 
 
-def test_stamps_of_a_live_log_have_a_zero_of_their_own() -> None:
-    one = told(0.5).output
-    assert isinstance(one, Incident)
-    since = {"updated_at": "1970-01-01T00:00:10.7Z", "onset_at": "1970-01-01T00:00:10.3Z"}
-    seen = [part.model_copy(update={"first_at": since["onset_at"]}) for part in one.evidence]
-    live = one.model_copy(update={**since, "evidence": seen})
-    assert found(said(0.5, live), *RECOVERED[1:])[VM].recovery_s == pytest.approx(3.9)
-    assert found(said(0.5, live))[VM].detection_s == pytest.approx(0.4)
-
-
 def test_incidents_of_a_workload_that_overlap_are_one_outage() -> None:
     alone = told(0.3, VM, name="v", seen={VM: 0.1})
     moved = told(1.0, VM, state="cleared", name="v", seen={VM: 0.1})
