@@ -15,7 +15,7 @@ from correlator.state import Sighting, SymptomKey
 from schemas.base import kind_of
 from schemas.rules import Seen
 
-FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch")))
+FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch", "^pool", "^path.^pool")))
 """What fails together, from an entity; shared power and switches of a pair come by the rack."""
 ANCESTORS_MAX = 64
 """Entities an observer may stand on before it counts as outside."""
@@ -84,6 +84,13 @@ def groups(domain: Domain, entity: str) -> set[str]:
     """Return what fails together with an entity."""
     topology = domain.state.topology
     return {one for path in FAILURE_GROUPS for one in walk(topology, entity, path)}
+
+
+def stands_in(step: PlannedStep) -> set[str]:
+    """Return what fails together with the root of a step, or with a host that the step ends."""
+    domain, hosts = step.plan.domain, (one for one in step.targets if kind_of(one) == "host")
+    about = {step.plan.root, *(hosts if step.verb == "fence" else ())}
+    return {group for one in about for group in groups(domain, one)}
 
 
 def _lost_nearby(domain: Domain, key: SymptomKey) -> list[tuple[str, int]]:

@@ -116,6 +116,7 @@ def plan(domain: Domain, incident: IncidentState) -> None:
             return
         for target in _in_turn(_placeable(ready)):
             _try(ready, target)
+    _page_in_vain(laid, earlier)
 
 
 def policy_for(domain: Domain, signature: str) -> Policy | None:
@@ -291,6 +292,43 @@ def _page_overdue(laid: Plan, verbs: set[Verb], reason: Reason) -> None:
     text = f"{laid.root} still waits after {laid.domain.rules.limits.hold_max:g} s: {reason.text}"
     step = PlannedStep(laid, 1, "page", Step(), (laid.root,))
     _page(step, laid.root, Reason("wait", "overdue", text))
+
+
+def _page_in_vain(laid: Plan, steps: list[PlannedStep]) -> None:
+    """Call a person when nothing follows what was tried in vain and is still needed (I8, H18).
+
+    Where a precondition had failed the world has moved on; it gets as long as any hold to show it.
+    """
+    domain, incident = laid.domain, laid.incident
+    held = domain.standing.held_by(incident.incident_id)
+    vain = sorted((_vain_us(laid, one), one.target, one) for one in _last_in_vain(incident, steps))
+    if not vain or not any(domain.stands(key) for key in held):
+        return
+    due_us, _, one = vain[0]
+    if due_us > domain.state.live_us:
+        domain.state.wake(due_us, "plan", incident.incident_id)
+        return
+    text = f"{one.verb} {one.target}: {one.state}, nothing more is tried, and {laid.root} stands"
+    step = PlannedStep(laid, 1, "page", Step(), (laid.root,))
+    _page(step, laid.root, Reason("refuse", "in_vain", text))
+
+
+def _last_in_vain(incident: IncidentState, steps: list[PlannedStep]) -> list[Sent]:
+    """Return what was done last to each target, where it had no effect and is not tried again."""
+    last = {one.target: one for one in incident.sent if one.verb in DESTRUCTIVE_VERBS}
+    left = {(step.verb, one) for step in steps for one in step.targets if may_try(step, one)}
+    ended = [one for one in last.values() if (one.verb, one.target) not in left]
+    return [
+        one
+        for one in ended
+        if one.state == "PREVENTED" or (one.verb in WORKLOAD_VERBS and one.state in FAILED)
+    ]
+
+
+def _vain_us(laid: Plan, sent: Sent) -> int:
+    """Return when a person is called about an attempt that had no effect, live time."""
+    patience_s = laid.domain.rules.limits.hold_max if sent.state == "PREVENTED" else 0.0
+    return sent.ended_us + round(patience_s * 1e6)
 
 
 # ---- sending -------------------------------------------------------------------------------

@@ -134,9 +134,8 @@ KEPT = (
     ),
     Kept(
         50592,
-        "A rack loses its way to the storage, and one host of it is fenced for its own paths: "
-        "groups of paths have no failure group yet (H7, C12c).",
-        is_open=True,
+        "A rack loses its way to the storage, and one host of it is fenced for its own paths: what "
+        "the host shares counts, and not only what its paths share (H7, C12c).",
     ),
     Kept(
         60133,
@@ -148,8 +147,8 @@ KEPT = (
     ),
     Kept(
         61198,
-        "A VM's restart was held while its host hung as well, and nobody was called (I8).",
-        is_open=True,
+        "A VM's restart was decided on by a worker that died, refused by the actuator, and nobody "
+        "was called: what was tried in vain and is still needed calls a person (I8, H18).",
     ),
     Kept(
         73,

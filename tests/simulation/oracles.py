@@ -25,6 +25,8 @@ EPOCH_KNOWN_US = SECOND_US // 2
 """By then every actuator has read who owns the domain."""
 INCIDENT_US = 150 * SECOND_US
 """An incident that waits, and is older than this, is stuck: a person must know (d5: 120 s)."""
+VAIN_US = 200 * SECOND_US
+"""So long after what was tried in vain it is stuck: as before, and a minute in which it ends."""
 FINAL_WORDS = frozenset(
     {"opted_out", "stopped_by_user", "maintenance", "rejected", "guard_only_if", "dry_run_result"}
 )
@@ -88,6 +90,10 @@ class Oracles:
     """Incidents for which something was done."""
     waiting: dict[str, str] = field(default_factory=dict)
     """Incident → what its plan waits for."""
+    tried: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Key of a destructive action → (its incident, what it is)."""
+    vain_us: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Incident → since when, and what: it last tried this, and had no success."""
     sessions: dict[str, int] = field(default_factory=dict)
     """Entity → end of its maintenance, log time."""
     doubt_until_us: int = 0
@@ -150,6 +156,9 @@ class Oracles:
             self.confirmed.add(result.idempotency_key)
         if result.state not in ("ACCEPTED", "RUNNING"):
             self.ended.add(result.idempotency_key)
+            name, what = self.tried.get(result.idempotency_key, ("", ""))
+            if name and result.state != "CONFIRMED":
+                self.vain_us[name] = self.world.kernel.now_us, f"{what}: {result.state}"
 
     # ---- what the engine says ----------------------------------------------------------
 
@@ -193,6 +202,12 @@ class Oracles:
         if age_us > INCIDENT_US and name in self.waiting and name not in self.paged:
             text = f"incident of {entity} waited ({self.waiting[name]}) for {age_us // SECOND_US} s"
             self._broken("I8", f"{text}, nobody was paged", entity.partition(":")[2])
+        vain_us, what = self.vain_us.pop(name, (now_us, ""))
+        if now_us - vain_us > VAIN_US and name not in self.paged:
+            text = (
+                f"incident of {entity} stood for {(now_us - vain_us) // SECOND_US} s after {what}"
+            )
+            self._broken("I8", f"{text}, nobody was paged", entity.partition(":")[2])
 
     def on_action(self, action: Action) -> None:
         """Judge an action as it leaves, by what the log had said until then."""
@@ -210,6 +225,9 @@ class Oracles:
             self._witnessed(action, name)
         if action.verb in DESTRUCTIVE_VERBS:
             self._allowed_now(action, name)
+            self.tried[action.idempotency_key] = action.incident_id, f"{action.verb} {name}"
+            self.waiting.pop(action.incident_id, None)  # Its decision may have died unsaid.
+            self.vain_us.pop(action.incident_id, None)
 
     def _copy_has_proof(self, action: Action) -> None:
         if not action.needs or not self.confirmed.issuperset(action.needs):
