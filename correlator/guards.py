@@ -217,7 +217,10 @@ def one_witness(step: PlannedStep) -> Reason | None:
 
 
 def one_plane(step: PlannedStep) -> Reason | None:
-    """A lost network looks like a dead host on that network; a hard fact does not (H6)."""
+    """A lost network looks like a dead host on that network, whatever a BMC says of it (H6, X22).
+
+    What only the host itself can tell of, its paths, needs no silence: it is alive (C12b).
+    """
     if not ends_host(step):
         return None
     limits, told = step.plan.domain.rules.limits, accusations(step)
@@ -226,7 +229,7 @@ def one_plane(step: PlannedStep) -> Reason | None:
     if is_silent(told, least) if many and ends_root(step) else shows_silence(step, least):
         return None
     named = ", ".join(planes(told)) or "none is named"
-    text = f"{step.verb} needs {least} planes of its own or a hard fact, there is: {named}"
+    text = f"{step.verb} needs {least} planes of its own, there is: {named}"
     return Reason("wait", "one_plane", text)
 
 

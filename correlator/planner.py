@@ -101,6 +101,13 @@ def plan(domain: Domain, incident: IncidentState) -> None:
         return
     steps = with_replacements(laid, _steps(laid))
     _tell_owners(steps)
+    waiting = _take(steps)
+    if waiting is None or waiting.verb not in DESTRUCTIVE_VERBS:
+        _page_in_vain(laid, steps)
+
+
+def _take(steps: list[PlannedStep]) -> PlannedStep | None:
+    """Take each step whose turn it is; return the first that must wait as a whole."""
     earlier: list[PlannedStep] = []
     for step in steps:
         if not _has_its_turn(step, earlier):
@@ -109,14 +116,14 @@ def plan(domain: Domain, incident: IncidentState) -> None:
         earlier.append(step)
         reason = _against(ready) if any(may_try(ready, one) for one in ready.targets) else None
         if reason is not None:
-            _wait(laid, f"{policy.name} step {step.number}", reason)
+            _wait(step.plan, f"{step.plan.policy.name} step {step.number}", reason)
             if reason.page:
-                _page(ready, laid.root, reason)
-            _page_overdue(laid, {step.verb}, reason)
-            return
+                _page(ready, step.plan.root, reason)
+            _page_overdue(step.plan, {step.verb}, reason)
+            return step
         for target in _in_turn(_placeable(ready)):
             _try(ready, target)
-    _page_in_vain(laid, earlier)
+    return None
 
 
 def policy_for(domain: Domain, signature: str) -> Policy | None:
@@ -281,11 +288,11 @@ def _wait(laid: Plan, what: str, reason: Reason) -> None:
 
 
 def _page_overdue(laid: Plan, verbs: set[Verb], reason: Reason) -> None:
-    """Call a person when something destructive has waited for as long as any hold may (I8)."""
+    """Call a person when what destroys, or calls one, has waited as long as any hold may (I8)."""
     state, incident = laid.domain.state, laid.incident
     hold_max_us = round(laid.domain.rules.limits.hold_max * 1e6)
     is_paged = any(sent.verb == "page" for sent in incident.sent)
-    if is_paged or DESTRUCTIVE_VERBS.isdisjoint(verbs) or reason.code in ANSWERED:
+    if is_paged or verbs.isdisjoint(DESTRUCTIVE_VERBS | {"page"}) or reason.code in ANSWERED:
         return
     if state.live_us < incident.opened_us + hold_max_us:
         return
