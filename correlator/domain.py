@@ -35,7 +35,8 @@ class Domain:
     def activate(self, rules: RuleSet) -> None:
         """Work under a rule set from now on; symptoms it does not know are forgotten."""
         self.standing = Standing()
-        if rules.hash != self.state.rules_hash:
+        is_other = rules.hash != self.state.rules_hash
+        if is_other:
             self.unsettle(self.state.incidents)
         self.rules = rules
         self.book = Book(rules.settings)
@@ -66,7 +67,8 @@ class Domain:
             self.standing.own(key, None, sighting.incident)
         for incident_id, incident in sorted(self.state.incidents.items(), key=lambda one: one[0]):
             self.standing.name(incident_id, None, incident.fault[1])
-            if incident_id not in self.standing.evidence:
+            # A restored one has its check before it, as when it was saved (I11).
+            if is_other and incident_id not in self.standing.evidence:
                 self.check_end(incident_id, self.state.live_us)
 
     def _forget_unknown(self) -> None:

@@ -5,7 +5,7 @@ the pulses of a host, at its failure group, and at neighbours that nobody has ex
 """
 
 from correlator.domain import Domain
-from correlator.evidence import accusations, below, groups, is_silent, sources
+from correlator.evidence import accusations, below, groups, is_silent, sources, stands_in
 from correlator.plans import PlannedStep, Reason
 from schemas.base import kind_of
 
@@ -43,6 +43,11 @@ def ends_root(step: PlannedStep) -> bool:
     return step.verb == "fence" and root in step.targets and kind_of(root) != "vm"
 
 
+def ends_host(step: PlannedStep) -> bool:
+    """Claim that a step ends a host, for its own sake or for what it has lost."""
+    return step.verb == "fence" and any(kind_of(target) != "vm" for target in step.targets)
+
+
 def speaks_now(step: PlannedStep) -> Reason | None:
     """A host whose collector was just heard runs, whatever others say of it (X22, C03)."""
     state, root = step.plan.domain.state, step.plan.root
@@ -58,10 +63,10 @@ def speaks_now(step: PlannedStep) -> Reason | None:
 
 def shared_cause(step: PlannedStep) -> Reason | None:
     """While what a host shares with others is a cause itself, people release each host (C04b)."""
-    if not ends_root(step) or step.plan.incident.is_released:
+    if not ends_host(step) or step.plan.incident.is_released:
         return None
     domain, state, root = step.plan.domain, step.plan.domain.state, step.plan.root
-    named = [one for one in sorted(groups(domain, root)) if domain.standing.naming(one)]
+    named = [one for one in sorted(stands_in(step)) if domain.standing.naming(one)]
     if not named:
         return None
     text = f"fence waits: {named[0]}, which {root} stands in, is a cause itself"
@@ -72,10 +77,9 @@ def shared_cause(step: PlannedStep) -> Reason | None:
 
 def silent_neighbour(step: PlannedStep) -> Reason | None:
     """A neighbour that fell silent with the root, and has no cause yet, may have the same (H7)."""
-    if not ends_root(step) or step.plan.incident.is_released:
+    if not ends_host(step) or step.plan.incident.is_released:
         return None
-    domain, root = step.plan.domain, step.plan.root
-    near = groups(domain, root)
+    domain, near = step.plan.domain, stands_in(step)
     silent = (one for one in _unexplained(step) if near & groups(domain, one[1]))
     name, other = next(silent, ("", ""))
     if not other:

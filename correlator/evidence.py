@@ -15,7 +15,7 @@ from correlator.state import Sighting, SymptomKey
 from schemas.base import kind_of
 from schemas.rules import Seen
 
-FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch")))
+FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch", "^pool", "^path.^pool")))
 """What fails together, from an entity; shared power and switches of a pair come by the rack."""
 ANCESTORS_MAX = 64
 """Entities an observer may stand on before it counts as outside."""
@@ -52,8 +52,6 @@ class Accusation:
     source: str
     planes: tuple[str, ...]
     """Networks over which it saw this."""
-    is_hard: bool
-    """No lost message can fake it: a reading, a callback."""
 
 
 def accusations(step: PlannedStep, since_us: int = 0) -> list[Accusation]:
@@ -63,27 +61,42 @@ def accusations(step: PlannedStep, since_us: int = 0) -> list[Accusation]:
     network that neighbours lost at the same time says nothing of this one (H7).
     """
     domain, about = step.plan.domain, {step.plan.root, *step.targets}
-    within_us = round(domain.rules.limits.together * 1e6)
     found: list[Accusation] = []
     for key, one in standing(step, since_us):
+        within_us = _together_us(step, key[0])
         near = [] if step.plan.incident.is_released else _lost_nearby(domain, key)
         for source, at_us in one.witnesses.items():
             seen = {plane for plane, names in one.planes.items() if source in names}
             shared = {plane for plane, their_us in near if abs(their_us - at_us) <= within_us}
             is_new = one.told_us.get(source, one.last_us) >= since_us
             if is_new and (not seen or seen - shared):
-                name, hard = source.partition("/")[0], domain.rules.symptoms[key[0]].hard
-                found.append(Accusation(at_us, name, tuple(sorted(seen - shared)), hard))
+                name = source.partition("/")[0]
+                found.append(Accusation(at_us, name, tuple(sorted(seen - shared))))
     names = {one.source for one in found}
     inside = {name for name in names if not about.isdisjoint(below(domain, name))}
     outside = (one for one in found if one.source not in inside)
     return sorted(outside, key=lambda one: (one.since_us, one.source, one.planes))
 
 
+def _together_us(step: PlannedStep, symptom: str) -> int:
+    """Return within what time a symptom of two entities is of one cause: as long as it may take."""
+    domain, fault = step.plan.domain, step.plan.incident.fault[0]
+    cells = domain.rules.signatures[domain.signature_index[fault]].cells
+    lasts_us = [cell.within_us for cell in cells if symptom in cell.symptoms]
+    return max([round(domain.rules.limits.together * 1e6), *lasts_us])
+
+
 def groups(domain: Domain, entity: str) -> set[str]:
     """Return what fails together with an entity."""
     topology = domain.state.topology
     return {one for path in FAILURE_GROUPS for one in walk(topology, entity, path)}
+
+
+def stands_in(step: PlannedStep) -> set[str]:
+    """Return what fails together with the root of a step, or with a host that the step ends."""
+    domain, hosts = step.plan.domain, (one for one in step.targets if kind_of(one) == "host")
+    about = {step.plan.root, *(hosts if step.verb == "fence" else ())}
+    return {group for one in about for group in groups(domain, one)}
 
 
 def _lost_nearby(domain: Domain, key: SymptomKey) -> list[tuple[str, int]]:
@@ -111,9 +124,12 @@ def planes(told: list[Accusation]) -> list[str]:
 
 
 def is_silent(told: list[Accusation], planes_min: int) -> bool:
-    """Claim that an entity is silent on so many planes, or a hard fact and somebody else say so."""
-    hard = {one.source for one in told if one.is_hard}
-    return len(planes(told)) >= planes_min or (bool(hard) and len(sources(told)) > 1)
+    """Claim that an entity is silent on so many planes.
+
+    A hard fact stands in for none (d5): what has no power is silent on all of them, and a BMC that
+    says OFF beside a lost management network is wrong more often than a host is dead (X22, C03).
+    """
+    return len(planes(told)) >= planes_min
 
 
 def shows_silence(step: PlannedStep, planes_min: int) -> bool:

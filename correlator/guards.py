@@ -12,6 +12,7 @@ from collections.abc import Callable
 from correlator.domain import Domain
 from correlator.doubts import (
     AGAIN_US,
+    ends_host,
     ends_root,
     seen_us,
     shared_cause,
@@ -218,8 +219,11 @@ def one_witness(step: PlannedStep) -> Reason | None:
 
 
 def one_plane(step: PlannedStep) -> Reason | None:
-    """A lost network looks like a dead host on that network; a hard fact does not (H6)."""
-    if not _fences_host(step):
+    """A lost network looks like a dead host on that network, whatever a BMC says of it (H6, X22).
+
+    What only the host itself can tell of, its paths, needs no silence: it is alive (C12b).
+    """
+    if not ends_host(step):
         return None
     limits, told = step.plan.domain.rules.limits, accusations(step)
     least, many = limits.planes_min, len(sources(told)) >= limits.sources_min
@@ -227,12 +231,8 @@ def one_plane(step: PlannedStep) -> Reason | None:
     if is_silent(told, least) if many and ends_root(step) else shows_silence(step, least):
         return None
     named = ", ".join(planes(told)) or "none is named"
-    text = f"{step.verb} needs {least} planes of its own or a hard fact, there is: {named}"
+    text = f"{step.verb} needs {least} planes of its own, there is: {named}"
     return Reason("wait", "one_plane", text)
-
-
-def _fences_host(step: PlannedStep) -> bool:
-    return step.verb == "fence" and any(kind_of(target) != "vm" for target in step.targets)
 
 
 def one_at_a_time(step: PlannedStep) -> Reason | None:

@@ -101,6 +101,13 @@ def plan(domain: Domain, incident: IncidentState) -> None:
         return
     steps = with_replacements(laid, _steps(laid))
     _tell_owners(steps)
+    waiting = _take(steps)
+    if waiting is None or waiting.verb not in DESTRUCTIVE_VERBS:
+        _page_in_vain(laid, steps)
+
+
+def _take(steps: list[PlannedStep]) -> PlannedStep | None:
+    """Take each step whose turn it is; return the first that must wait as a whole."""
     earlier: list[PlannedStep] = []
     for step in steps:
         if not _has_its_turn(step, earlier):
@@ -109,13 +116,14 @@ def plan(domain: Domain, incident: IncidentState) -> None:
         earlier.append(step)
         reason = _against(ready) if any(may_try(ready, one) for one in ready.targets) else None
         if reason is not None:
-            _wait(laid, f"{policy.name} step {step.number}", reason)
+            _wait(step.plan, f"{step.plan.policy.name} step {step.number}", reason)
             if reason.page:
-                _page(ready, laid.root, reason)
-            _page_overdue(laid, {step.verb}, reason)
-            return
+                _page(ready, step.plan.root, reason)
+            _page_overdue(step.plan, {step.verb}, reason)
+            return step
         for target in _in_turn(_placeable(ready)):
             _try(ready, target)
+    return None
 
 
 def policy_for(domain: Domain, signature: str) -> Policy | None:
@@ -280,17 +288,54 @@ def _wait(laid: Plan, what: str, reason: Reason) -> None:
 
 
 def _page_overdue(laid: Plan, verbs: set[Verb], reason: Reason) -> None:
-    """Call a person when something destructive has waited for as long as any hold may (I8)."""
+    """Call a person when what destroys, or calls one, has waited as long as any hold may (I8)."""
     state, incident = laid.domain.state, laid.incident
     hold_max_us = round(laid.domain.rules.limits.hold_max * 1e6)
     is_paged = any(sent.verb == "page" for sent in incident.sent)
-    if is_paged or DESTRUCTIVE_VERBS.isdisjoint(verbs) or reason.code in ANSWERED:
+    if is_paged or verbs.isdisjoint(DESTRUCTIVE_VERBS | {"page"}) or reason.code in ANSWERED:
         return
     if state.live_us < incident.opened_us + hold_max_us:
         return
     text = f"{laid.root} still waits after {laid.domain.rules.limits.hold_max:g} s: {reason.text}"
     step = PlannedStep(laid, 1, "page", Step(), (laid.root,))
     _page(step, laid.root, Reason("wait", "overdue", text))
+
+
+def _page_in_vain(laid: Plan, steps: list[PlannedStep]) -> None:
+    """Call a person when nothing follows what was tried in vain and is still needed (I8, H18).
+
+    Where a precondition had failed the world has moved on; it gets as long as any hold to show it.
+    """
+    domain, incident = laid.domain, laid.incident
+    held = domain.standing.held_by(incident.incident_id)
+    vain = sorted((_vain_us(laid, one), one.target, one) for one in _last_in_vain(incident, steps))
+    if not vain or not any(domain.stands(key) for key in held):
+        return
+    due_us, _, one = vain[0]
+    if due_us > domain.state.live_us:
+        domain.state.wake(due_us, "plan", incident.incident_id)
+        return
+    text = f"{one.verb} {one.target}: {one.state}, nothing more is tried, and {laid.root} stands"
+    step = PlannedStep(laid, 1, "page", Step(), (laid.root,))
+    _page(step, laid.root, Reason("refuse", "in_vain", text))
+
+
+def _last_in_vain(incident: IncidentState, steps: list[PlannedStep]) -> list[Sent]:
+    """Return what was done last to each target, where it had no effect and is not tried again."""
+    last = {one.target: one for one in incident.sent if one.verb in DESTRUCTIVE_VERBS}
+    left = {(step.verb, one) for step in steps for one in step.targets if may_try(step, one)}
+    ended = [one for one in last.values() if (one.verb, one.target) not in left]
+    return [
+        one
+        for one in ended
+        if one.state == "PREVENTED" or (one.verb in WORKLOAD_VERBS and one.state in FAILED)
+    ]
+
+
+def _vain_us(laid: Plan, sent: Sent) -> int:
+    """Return when a person is called about an attempt that had no effect, live time."""
+    patience_s = laid.domain.rules.limits.hold_max if sent.state == "PREVENTED" else 0.0
+    return sent.ended_us + round(patience_s * 1e6)
 
 
 # ---- sending -------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ EPOCH_KNOWN_US = SECOND_US // 2
 """By then every actuator has read who owns the domain."""
 INCIDENT_US = 150 * SECOND_US
 """An incident that waits, and is older than this, is stuck: a person must know (d5: 120 s)."""
+VAIN_US = 200 * SECOND_US
+"""So long after what was tried in vain it is stuck: as before, and a minute in which it ends."""
 FINAL_WORDS = frozenset(
     {"opted_out", "stopped_by_user", "maintenance", "rejected", "guard_only_if", "dry_run_result"}
 )
@@ -81,6 +83,8 @@ class Oracles:
     hold: bool = False
     approved: set[str] = field(default_factory=set)
     """Incidents of which a person has said that their plan may go on."""
+    retried: Counter[str] = field(default_factory=Counter)
+    """Incident → how often a person has asked for the whole ladder again."""
     opened_us: dict[str, int] = field(default_factory=dict)
     roots: dict[str, str] = field(default_factory=dict)
     """Incident → entity that it names."""
@@ -88,6 +92,10 @@ class Oracles:
     """Incidents for which something was done."""
     waiting: dict[str, str] = field(default_factory=dict)
     """Incident → what its plan waits for."""
+    tried: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """Key of a destructive action that was not taken back → (its incident, verb, target)."""
+    vain: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    """(incident, target) → since when, and what: this was tried last, and had no success."""
     sessions: dict[str, int] = field(default_factory=dict)
     """Entity → end of its maintenance, log time."""
     doubt_until_us: int = 0
@@ -138,6 +146,8 @@ class Oracles:
     def _on_command(self, command: Command) -> None:
         if command.command == "approve":
             self.approved.add(command.target)
+        elif command.command == "retry":
+            self.retried[command.target] += 1
         elif command.command in ("hold", "release"):
             self.hold = command.command == "hold"
         elif command.command == "maintenance_start" and command.until is not None:
@@ -150,6 +160,16 @@ class Oracles:
             self.confirmed.add(result.idempotency_key)
         if result.state not in ("ACCEPTED", "RUNNING"):
             self.ended.add(result.idempotency_key)
+            self._on_end(result)
+
+    def _on_end(self, result: Result) -> None:
+        """Remember what was tried in vain, until something brings its target back."""
+        name, verb, target = self.tried.get(result.idempotency_key, ("", "", ""))
+        if result.state == "CONFIRMED":
+            self.vain = {one: what for one, what in self.vain.items() if one[1] != target}
+        elif name:
+            words = f"{verb} {target}: {result.state}"
+            self.vain[name, target] = self.world.kernel.now_us, words
 
     # ---- what the engine says ----------------------------------------------------------
 
@@ -193,6 +213,11 @@ class Oracles:
         if age_us > INCIDENT_US and name in self.waiting and name not in self.paged:
             text = f"incident of {entity} waited ({self.waiting[name]}) for {age_us // SECOND_US} s"
             self._broken("I8", f"{text}, nobody was paged", entity.partition(":")[2])
+        vain = [self.vain.pop(one) for one in [*self.vain] if one[0] == name]
+        since_us, what = min(vain, default=(now_us, ""))
+        if now_us - since_us > VAIN_US and name not in self.paged:
+            text = f"incident of {entity} stood for {(now_us - since_us) // SECOND_US} s"
+            self._broken("I8", f"{text} after {what}, nobody was paged", entity.partition(":")[2])
 
     def on_action(self, action: Action) -> None:
         """Judge an action as it leaves, by what the log had said until then."""
@@ -204,12 +229,17 @@ class Oracles:
         if action.verb in COPYING and name in self.world.place:
             self.copied_from[action.idempotency_key] = self.world.place[name]
             self._copy_has_proof(action)
+        if action.verb == "revoke":
+            self.tried.pop(action.parameters["revokes"], None)
         if action.verb == "unfence":
             self._all_copied(name)
         if action.verb == "fence" and name in self.world.hosts:
             self._witnessed(action, name)
         if action.verb in DESTRUCTIVE_VERBS:
             self._allowed_now(action, name)
+            self.tried[action.idempotency_key] = action.incident_id, action.verb, action.target
+            self.waiting.pop(action.incident_id, None)  # Its decision may have died unsaid.
+            self.vain.pop((action.incident_id, action.target), None)
 
     def _copy_has_proof(self, action: Action) -> None:
         if not action.needs or not self.confirmed.issuperset(action.needs):
@@ -317,7 +347,8 @@ class Oracles:
         if len(recent) > SHARE_MAX * len(self.world.hosts):
             self._broken("I5", f"{sorted(recent)} were fenced within 10 min", name)
         alike = Counter(self.fences_us_by(name))
-        if alike and max(alike.values()) > FENCES_PER_HOST_MAX:
+        most = FENCES_PER_HOST_MAX + self.retried[action.incident_id]
+        if alike and max(alike.values()) > most:
             self._broken("I5", f"{name} was fenced {max(alike.values())} times", name)
 
     def fences_us_by(self, host: str) -> list[str]:

@@ -248,12 +248,24 @@ class World:
         cabled = any(self.carrier(host, card) for card in cards)
         cabled = cabled or not any(self.switch_works(f"{host.rack}-{side}") for side in SIDES)
         own = {plane for name, plane in self.cut_planes if name == host.name}
-        shared = {plane for rack, plane in self.cut_uplinks if rack == host.rack}
-        lost = (own | shared) >= ISOLATED and not shared >= ISOLATED
+        lost = own >= ISOLATED or self._cut_off_alone(host, own)
         if not (well and cabled and not lost and "storage" not in own):
             host.well_since_us = None
         elif host.well_since_us is None:
             host.well_since_us = self.kernel.now_us
+
+    def _cut_off_alone(self, host: Host, own: set[str]) -> bool:
+        """Claim that a host is cut off with its rack, and nothing shows that others are as well.
+
+        No other host of the rack was in service when it began, or this one was not; what has come
+        back since is seen by nobody.
+        """
+        shared = {plane for rack, plane in self.cut_uplinks if rack == host.rack}
+        if not (own | shared) >= ISOLATED:
+            return False
+        near = (one for one in self.hosts.values() if one.rack == host.rack and one is not host)
+        is_seen = host.well_since_us is not None and any(one.os == "up" for one in near)
+        return not (shared >= ISOLATED and is_seen)
 
     def kill_guests(self, host: Host) -> None:
         """End every process on a host: its memory is gone."""

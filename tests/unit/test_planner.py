@@ -413,7 +413,7 @@ def test_a_host_comes_back_when_every_workload_has_left_it_and_is_a_new_generati
     assert actions(moved) == [("evacuate_vm", vm) for vm in VMS]
     first, second = (one for one in moved if isinstance(one, Action))
     assert reasons(moved)[-1] == "still_moving"
-    assert actions(stepped(folding, [(2.2, answer(first, "UNKNOWN"))])) == []
+    assert actions(stepped(folding, [(2.2, answer(first, "UNKNOWN"))])) == [("page", HOST)]
     soaking = stepped(folding, [(2.3, answer(second)), *after(2.3, 122.0)])
     assert actions(soaking) == []
     assert reasons(soaking)[-1] == "soak"

@@ -97,7 +97,11 @@ def test_a_step_for_failures_does_not_come_where_one_try_was_confirmed() -> None
     ("state", "then"),
     [
         pytest.param("FAILED", [("notify", VMS[0]), ("rebuild_vm", VMS[0])], id="known to fail"),
-        pytest.param("UNKNOWN", [("notify", VMS[0])], id="a start that may be under way is told"),
+        pytest.param(
+            "UNKNOWN",
+            [("notify", VMS[0]), ("page", HOST)],
+            id="a start that may be under way is told, and a person is called",
+        ),
     ],
 )
 def test_more_is_done_of_a_workload_only_where_it_is_known_to_have_failed(
