@@ -150,7 +150,7 @@ class Look:
             holder
             for holder in weak
             if self._worth_since(candidate, settled[holder]) > settled[holder].margin
-            and self._beside_gain(holder, profile, candidate.onset_us) <= SETTLED
+            and self._gain_over(holder, candidate, profile) <= SETTLED
         ]
 
     def _is_behind(self, settled: Settled, gain: float) -> bool:
@@ -181,27 +181,30 @@ class Look:
     def _worth_since(self, candidate: Candidate, settled: Settled) -> float:
         """Return what those symptoms of a fault are worth that came since another was weighed."""
         return sum(
-            math.log(p / self.leak(key) + 1.0 - p)
+            self._worth_of(key, p)
             for part in (candidate.support, candidate.optional)
             for key, p in part.items()
             if self.sightings[key].first_us >= settled.weighed_us
         )
 
-    def _beside_gain(self, holder: str, rival: Profile, onset_us: int) -> float:
-        """Return what a granted cause would still add beside a fault that began at an onset."""
-        profile = self.profile(self.standing.settled[holder].fault)
-        if profile is None:
+    def _gain_over(self, holder: str, candidate: Candidate, rival: Profile) -> float:
+        """Return what a granted cause and a fault beside it gain over that fault instead of it.
+
+        Instead of it, the fault must have begun early enough for the symptoms of both. All that is
+        optional to it counts here: it adds little, and leaves the granted cause nothing to explain.
+        """
+        own = self.worth_alone(self.standing.settled[holder].fault)
+        if own is None:
             return 0.0
-        self._weigh(profile)
-        cells = self.rules.signatures[rival.fault[0]].cells
-        own = self._whole(profile)
-        own.base = self.base(profile, self.now_us - profile.onset_us)
-        q = {key: self.leak(key) for key in own.explains}
-        for key in q.keys() & rival.entries.keys():
-            (index, _, _), first_us, _ = rival.entries[key]
-            if first_us >= onset_us - self._lateness_us:
-                q[key] = 1.0 - (1.0 - q[key]) * (1.0 - cells[index].p)
-        return self.gain(own, q)
+        both = self.standing.evidence[holder] | candidate.shows.keys()
+        instead = rival.beside(sorted(both & rival.entries.keys()))
+        gain, optional = self._alone(instead), self._whole(instead).optional
+        hidden = sum(self._worth_of(key, p) for key, p in optional.items())
+        gain += max(0.0, hidden - self.knobs.optional_cap)
+        return own[0] + candidate.gain - gain
+
+    def _worth_of(self, key: SymptomKey, p: float) -> float:
+        return math.log(p / self.leak(key) + 1.0 - p)
 
     def _is_over(self, fault: Fault, name: str, free: list[SymptomKey] | None) -> bool:
         """Claim that a granted cause is refuted by now, or news is of the same fault anew."""
