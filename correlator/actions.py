@@ -10,6 +10,7 @@ from correlator.doubts import AGAIN_US, must_wait
 from correlator.evidence import event_ids
 from correlator.plans import FINAL, TELLING, PlannedStep, Reason, attempts
 from correlator.state import IncidentState, Sent
+from correlator.targets import most_often
 from schemas.base import digest, from_microseconds, kind_of
 from schemas.outputs import (
     DESTRUCTIVE_VERBS,
@@ -25,8 +26,6 @@ from schemas.outputs import (
 
 LATE_US = 1_000_000
 """Grace past the validity of an action before its result is no longer waited for."""
-BEGUN_MAX = 9
-"""Fences and restarts of one target that are remembered, before the present one."""
 KEEPING_OUT = frozenset({"quarantine", "unquarantine"})
 """Verbs that each incident asks for by itself."""
 REVOKE_US = 60_000_000
@@ -80,8 +79,9 @@ def emit(step: PlannedStep, sent: Sent, parameters: dict[str, str]) -> None:
     domain, incident, policy = step.plan.domain, step.plan.incident, step.plan.policy
     state = domain.state
     place = f"{sent.verb} {sent.target}"
-    if sent.verb == "restart_vm" or (sent.verb == "fence" and not sent.supersedes):
-        state.begun_us[place] = [*state.begun_us.get(place, ())[-BEGUN_MAX:], state.live_us]
+    most = most_often(domain, sent.verb)
+    if most is not None and not (sent.verb == "fence" and sent.supersedes):
+        state.count_begun(place, round(most.per * 1e6))
     incident.attempts.setdefault(place, []).append(len(incident.sent))
     incident.sent.append(sent)
     if sent.verb in DESTRUCTIVE_VERBS:

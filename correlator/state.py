@@ -241,9 +241,16 @@ class EngineState:
 
     def count_action(self, policy: str, window_us: int) -> None:
         """Remember when a policy acted, as far back as a budget looks (I5)."""
+        self._count(self.actions_us, policy, window_us)
+
+    def count_begun(self, place: str, window_us: int) -> None:
+        """Remember when a fence or a restart of a target was begun, as far back as its limit."""
+        self._count(self.begun_us, place, window_us)
+
+    def _count(self, times_us: dict[str, list[int]], name: str, window_us: int) -> None:
         since_us = self.live_us - window_us
-        before = (at for at in self.actions_us.get(policy, ()) if at >= since_us)
-        self.actions_us[policy] = [*before, self.live_us]
+        before = (at for at in times_us.get(name, ()) if at >= since_us)
+        times_us[name] = [*before, self.live_us]
 
     def next_generation(self, entity: str) -> None:
         """Count an observed boot, start or placement."""

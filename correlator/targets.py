@@ -19,6 +19,7 @@ from correlator.plans import TELLING, PlannedStep, Reason, tried
 from correlator.rules.ruleset import OTHER_OWNER
 from schemas.base import kind_of
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
+from schemas.rules import Budget
 
 MECHANISMS = {
     "restart_vm": "restart",
@@ -80,11 +81,17 @@ def _asks_for(step: PlannedStep, worked_on: str) -> bool:
     return is_own and value(asked) == "raised" and worked_on == step.plan.root
 
 
+def most_often(domain: Domain, verb: str) -> Budget | None:
+    """Return how often one target may be fenced or restarted; None for what nobody counts."""
+    limits = domain.rules.limits
+    return {"fence": limits.fences_per_host, "restart_vm": limits.restarts_per_vm}.get(verb)
+
+
 def too_often(step: PlannedStep, target: str) -> Reason | None:
     """What has to be done again and again does not help (H15: fencing and restarting in a loop)."""
-    state, limits = step.plan.domain.state, step.plan.domain.rules.limits
-    budgets = {"fence": limits.fences_per_host, "restart_vm": limits.restarts_per_vm}
-    most, begun = budgets.get(step.verb), state.begun_us.get(f"{step.verb} {target}", [])
+    state = step.plan.domain.state
+    most = most_often(step.plan.domain, step.verb)
+    begun = state.begun_us.get(f"{step.verb} {target}", [])
     is_under_way = step.verb == "fence" and bool(tried(step.plan.incident, step.verb, target))
     if most is None or is_under_way:
         return None

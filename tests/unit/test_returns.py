@@ -143,10 +143,19 @@ def test_a_third_ladder_within_half_an_hour_is_for_a_person() -> None:
     assert sent(told, "page")[0].parameters["reason"].startswith("fence host:r0h0: 2 times")
 
 
-def test_a_vm_is_restarted_three_times_in_ten_minutes_each_time_anew() -> None:
-    folding = engine(rules({"restart_vm": {}}), cloud(), ticks="recorded")
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        pytest.param({}, 3, id="three times in ten minutes"),
+        pytest.param(
+            {"restarts_per_vm": {"actions": 12, "per": "1h"}}, 12, id="what its site allows"
+        ),
+    ],
+)
+def test_a_vm_is_restarted_so_often_each_time_anew(limits: dict[str, object], most: int) -> None:
+    folding = engine(rules({"restart_vm": {}}, **limits), cloud(), ticks="recorded")
     keys, told = set[str](), list[Output]()
-    for number in range(4):
+    for number in range(most + 1):
         second = 100.0 * number
         fallen: list[Row] = [
             (second, event(VMS[0], "vm.down", source="peer:1")),
@@ -155,7 +164,7 @@ def test_a_vm_is_restarted_three_times_in_ten_minutes_each_time_anew() -> None:
         ]
         told = on(folding, second - 1, second + 4, *fallen)
         keys |= {one.idempotency_key for one in sent(told, "restart_vm")}
-        assert len(keys) == min(number + 1, 3)
+        assert len(keys) == min(number + 1, most)
         up = [(second + 6, one.model_copy(update={"state": "cleared"})) for _, one in fallen]
         on(folding, second + 4, second + 90, *confirmed(second + 5, *sent(told, "restart_vm")), *up)
     assert "too_often" in reasons(told)
