@@ -107,7 +107,8 @@ def _advance(domain: Domain, log_us: int) -> None:
         if elapsed_us > GAP_US:
             _gap(domain, elapsed_us)
     state.log_us = log_us
-    state.note_shift()
+    if state.ticks != "synthesised":
+        state.note_shift()
 
 
 def _gap(domain: Domain, elapsed_us: int) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any, NotRequired
 
@@ -237,30 +238,31 @@ def _in_time(path: Path, found: Iterator[_Found]) -> Iterator[_Found]:
     """
     latest_us: dict[str, int] = {}
     coming: deque[_Found] = deque()
-    for one in found:
-        coming.append(one)
-        if len(coming) > AROUND:
-            yield _judged(path, coming.popleft(), coming, latest_us)
-    while coming:
-        yield _judged(path, coming.popleft(), coming, latest_us)
+    while one := coming.popleft() if coming else next(found, None):
+        number, line, given = one
+        if isinstance(given, DeadLetter):
+            yield one
+            continue
+        case, at_us = case_of(given), given.log_us
+        last_us = latest_us.get(case)
+        if last_us is None or at_us > last_us + AHEAD_US:
+            coming.extend(islice(found, AROUND - len(coming)))
+            ahead_us = _ahead_us(case, at_us, coming)
+            if ahead_us:
+                reason = f"stamped {ahead_us / 1e6:.0f} s ahead of the lines that follow"
+                yield number, line, _letter(path, number, "stamp_ahead", reason, line)
+                continue
+        if last_us is None or at_us > last_us:
+            latest_us[case] = at_us
+        yield one
 
 
-def _judged(path: Path, one: _Found, coming: Iterable[_Found], latest_us: dict[str, int]) -> _Found:
-    """Return a line, refused if most of those that come in its case are far behind it."""
-    number, line, given = one
-    if isinstance(given, DeadLetter):
-        return one
-    case, at_us = case_of(given), given.log_us
-    last_us = latest_us.get(case)
-    if last_us is None or at_us > last_us + AHEAD_US:
-        after = (other for _, _, other in coming if isinstance(other, Stamped))
-        stamps = [other.log_us for other in after if case_of(other) == case]
-        behind = [stamp for stamp in stamps if stamp < at_us - AHEAD_US]
-        if 2 * len(behind) > len(stamps):
-            reason = f"stamped {(at_us - max(behind)) / 1e6:.0f} s ahead of the lines that follow"
-            return number, line, _letter(path, number, "stamp_ahead", reason, line)
-    latest_us[case] = at_us if last_us is None else max(last_us, at_us)
-    return one
+def _ahead_us(case: str, at_us: int, coming: Iterable[_Found]) -> int:
+    """Return how far a stamp is ahead of most that come in its case; 0 where they go on from it."""
+    after = (other for _, _, other in coming if isinstance(other, Stamped))
+    stamps = [other.log_us for other in after if case_of(other) == case]
+    behind = [stamp for stamp in stamps if stamp < at_us - AHEAD_US]
+    return at_us - max(behind) if 2 * len(behind) > len(stamps) else 0
 
 
 def _no_constant(name: str) -> None:
