@@ -181,7 +181,7 @@ class Look:
     def _worth_since(self, candidate: Candidate, settled: Settled) -> float:
         """Return what those symptoms of a fault are worth that came since another was weighed."""
         return sum(
-            self._worth_of(key, p)
+            math.log(p / self.leak(key) + 1.0 - p)
             for part in (candidate.support, candidate.optional)
             for key, p in part.items()
             if self.sightings[key].first_us >= settled.weighed_us
@@ -197,14 +197,21 @@ class Look:
         if own is None:
             return 0.0
         both = self.standing.evidence[holder] | candidate.shows.keys()
-        instead = rival.beside(sorted(both & rival.entries.keys()))
-        gain, optional = self._alone(instead), self._whole(instead).optional
-        hidden = sum(self._worth_of(key, p) for key, p in optional.items())
-        gain += max(0.0, hidden - self.knobs.optional_cap)
-        return own[0] + candidate.gain - gain
+        shown = sorted(both & rival.entries.keys())
+        gained = own[0] + candidate.gain
+        most = self._priors[rival.fault[0]] + self._uncapped(rival, shown)
+        if gained - most > SETTLED:
+            return gained - most
+        instead = rival.beside(shown)
+        gain = self._alone(instead)
+        hidden = self._uncapped(instead, self._whole(instead).optional)
+        return gained - gain - max(0.0, hidden - self.knobs.optional_cap)
 
-    def _worth_of(self, key: SymptomKey, p: float) -> float:
-        return math.log(p / self.leak(key) + 1.0 - p)
+    def _uncapped(self, profile: Profile, keys: Iterable[SymptomKey]) -> float:
+        """Return what symptoms of a fault could be worth to it at most."""
+        cells = self.rules.signatures[profile.fault[0]].cells
+        groups = (profile.entries[key][0] for key in keys)
+        return sum(math.log(cells[cell].p / leak + 1.0 - cells[cell].p) for cell, _, leak in groups)
 
     def _is_over(self, fault: Fault, name: str, free: list[SymptomKey] | None) -> bool:
         """Claim that a granted cause is refuted by now, or news is of the same fault anew."""
