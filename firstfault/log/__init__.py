@@ -1,0 +1,75 @@
+"""The log that everything is read from and written to: one protocol, two implementations.
+
+Used by correlator, collectors and actuators alike. `local` keeps it in one SQLite file, for a site
+without a broker; `kafka` on Apache Kafka. `tests/log` holds what both must do.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class LogError(Exception):
+    """The log cannot do what was asked, and nothing of it was done; one sentence says why."""
+
+
+class OffsetGoneError(LogError):
+    """What was asked for is no longer kept: who reads on would skip what nobody has read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a topic, as its producer gave it."""
+
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message with the place and the time that the log gave it."""
+
+    offset: int
+    """Counts up by one in its partition; what is read once is there for every reader."""
+    log_us: int
+    """When it was appended, microseconds since 1970; never before that of the offset before."""
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The offsets that are kept: from `first` up to, not including, `end`."""
+
+    first: int
+    end: int
+
+
+class Log(Protocol):
+    """An ordered, durable log of topics, each of one or more partitions."""
+
+    async def append(self, topic: str, messages: Sequence[Message], partition: int = 0) -> int:
+        """Append messages one after the other; return the offset of the first.
+
+        They are durable when this returns, and can be read from then on, not before.
+
+        Raises:
+            LogError: nothing was appended.
+        """
+        ...
+
+    def read(self, topic: str, offset: int, partition: int = 0) -> AsyncIterator[list[Record]]:
+        """Yield the records from an offset on, in order, waiting for more for ever.
+
+        Raises:
+            OffsetGoneError: the offset is no longer kept, or was never given.
+        """
+        ...
+
+    async def span(self, topic: str, partition: int = 0) -> Span:
+        """Return which offsets are kept now."""
+        ...
+
+    async def close(self) -> None:
+        """Write what waits, and let go."""
+        ...
