@@ -22,7 +22,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from correlator.engine import Stamped
+from correlator.frames import LOG, Doubles, input_line, letter_of, opened
 from correlator.importers import entity_id
+from firstfault.log.local import FILE, all_records
 from schemas.base import (
     Utc,
     canonical,
@@ -31,7 +33,7 @@ from schemas.base import (
     from_microseconds,
     to_microseconds,
 )
-from schemas.inputs import Event, RecordingHeader, RecordingLine, State
+from schemas.inputs import SIGNED, Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
 
 LINE_BYTES_MAX = 512 * 1024
@@ -98,6 +100,8 @@ def open_recording(path: Path) -> Recording:
     Raises:
         RecordingError: where there is nothing to read.
     """
+    if (path / FILE).is_file():
+        return _open_log(path / FILE)
     if path.is_dir():
         events = next((p for p in sorted(path.glob("events.jsonl*")) if p.is_file()), None)
         if events is None:
@@ -114,6 +118,14 @@ def open_recording(path: Path) -> Recording:
         msg = f"{path}: no such file or folder"
         raise RecordingError(msg)
     return _open_file(path)
+
+
+def _open_log(file: Path) -> Recording:
+    """Return a local log as the recording that it is."""
+    first = next((opened(0, 0, record.value) for record in all_records(file, LOG)), None)
+    domain = first.domain if first and first.domain else "default"
+    header = RecordingHeader(ticks="recorded", domain=domain)
+    return Recording(file, None, None, imported=False, header=header)
 
 
 def _open_file(path: Path) -> Recording:
@@ -214,6 +226,9 @@ _Found = tuple[int, bytes, Stamped | DeadLetter]
 
 def _found(recording: Recording, on_progress: Callable[[int], None] | None) -> Iterator[_Found]:
     """Yield what each line is, in their order; a header is nothing."""
+    if recording.events.name == FILE:
+        yield from _logged(recording.events)
+        return
     decode = _decode_imported if recording.imported else _decode_line
     refused: deque[DeadLetter] = deque()
     for number, line in lines(recording.events, refused.append, on_progress):
@@ -228,6 +243,20 @@ def _found(recording: Recording, on_progress: Callable[[int], None] | None) -> I
                 yield number, line, given
     while refused:
         yield 0, b"", refused.popleft()
+
+
+def _logged(file: Path) -> Iterator[_Found]:
+    """Yield what the messages of a local log are, in their order."""
+    doubles = Doubles()
+    for record in all_records(file, LOG):
+        frame = opened(record.offset, record.log_us, record.value)
+        for bad in frame.unread:
+            yield record.offset, b"", letter_of(record.offset, bad)
+        if doubles.has(frame.frame_id):
+            continue
+        for given in frame.inputs:
+            line = input_line(record.value, given.index) if isinstance(given.input, SIGNED) else b""
+            yield record.offset, line, given
 
 
 def _in_time(path: Path, found: Iterator[_Found]) -> Iterator[_Found]:

@@ -179,12 +179,22 @@ def open_playback(
     if domain:
         header = recording.header.model_copy(update={"domain": domain})
         recording = replace(recording, header=header)
+    ruleset, graph, report = open_site(rules, topology or recording.topology)
+    return Playback(recording, graph, ruleset, report)
+
+
+def open_site(rules: str, topology: Path | None) -> tuple[RuleSet, Topology, ImportReport]:
+    """Return a rule pack, and a topology read by its schema; without a file, one of nothing.
+
+    Raises:
+        TopologyError: the topology cannot be used.
+        RuleFaults: the pack has faults; it carries all of them.
+        NoSuchPack: there is no such pack.
+    """
     ruleset = load_pack(find_pack(rules))
-    file = topology or recording.topology
-    if file is None:
+    if topology is None:
         alone = ImportReport(
             faults=["no topology: nothing depends on anything, so causes stay local"]
         )
-        return Playback(recording, Topology(ruleset.schema), ruleset, alone)
-    graph, report = load_topology(file, ruleset.schema)
-    return Playback(recording, graph, ruleset, report)
+        return ruleset, Topology(ruleset.schema), alone
+    return ruleset, *load_topology(topology, ruleset.schema)

@@ -14,6 +14,7 @@ from correlator.recorded import RecordedError
 from correlator.recording import RecordingError
 from correlator.rules import RuleFaults
 from firstfault.cli.sentences import plain
+from firstfault.log import LogError
 from firstfault.packs import NoSuchPack
 from schemas.base import canonical
 from schemas.keys import KeyFileError
@@ -40,6 +41,7 @@ class BadInput(Exception):  # noqa: N818 - it says what it is
 INPUT_ERRORS = (
     BadInput,
     KeyFileError,
+    LogError,
     NoSuchPack,
     OSError,
     RecordedError,

@@ -10,7 +10,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,6 +222,19 @@ def open_local(
         msg = f"{file}: {error}"
         raise LogError(msg) from error
     return LocalLog(file, clock, retention or Retention(), pages_max)
+
+
+def all_records(file: Path, topic: str) -> Iterator[Record]:
+    """Yield what a topic holds now, in order, of a log that others may be writing to.
+
+    Raises:
+        LogError: it cannot be read.
+    """
+    with closing(_connected(file)) as db:
+        offset = _span(db, topic).first
+        while records := _after(db, topic, offset):
+            yield from records
+            offset = records[-1].offset + 1
 
 
 def _tell(told: "asyncio.Future[int]", outcome: int | LogError) -> None:

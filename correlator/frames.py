@@ -1,0 +1,173 @@
+"""Frames of the log, read into inputs: what cannot be read of one costs only itself.
+
+Used by every shell that folds the log, live or in replay. Keeps: the same bytes at the same place
+give the same inputs. Source of the shape: the wire page, "Inputs".
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from correlator.engine import Stamped
+from correlator.signing import Refused, written
+from schemas.base import canonical, first_fault, to_microseconds
+from schemas.inputs import FRAME_INPUTS_MAX, Event, Frame, Input
+from schemas.outputs import DeadLetter
+
+LOG = "firstfault.log.v1"
+"""The topic of the input log."""
+MESSAGE_BYTES_MAX = 1_048_576
+"""A longer message is no frame; a broker refuses it too, unless told otherwise."""
+HISTORY_US = 2_000_000
+"""An input this much older than the frame that brought it was spooled."""
+EXCERPT_CHARACTERS = 200
+
+_FRAME = TypeAdapter(Frame)
+_INPUT: TypeAdapter[Input] = TypeAdapter(Input)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A frame, or one input of it, that could not be read."""
+
+    index: int
+    """Place in the frame; 0 where it is the frame itself."""
+    code: str
+    reason: str
+    excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What is in a message of the log."""
+
+    frame_id: str
+    domain: str
+    inputs: tuple[Stamped, ...]
+    unread: tuple[Unread, ...]
+
+
+class Doubles:
+    """Knows the frames that a producer has sent twice: their numbers count up within a boot."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, int]] = {}
+        """source → (boot, sequence) of its last frame"""
+
+    def has(self, frame_id: str) -> bool:
+        """Claim that a frame was there before; one that has no such id never was."""
+        rest, _, number = frame_id.rpartition("/")
+        source, _, boot = rest.rpartition("/")
+        if not number.isdecimal():
+            return False
+        last_boot, last = self._last.get(source, ("", -1))
+        if boot == last_boot and int(number) <= last:
+            return True
+        self._last[source] = boot, int(number)
+        return False
+
+
+def opened(offset: int, log_us: int, value: bytes) -> Opened:
+    """Return the inputs of a message; the offset and the stamp are those the log gave it."""
+    if len(value) > MESSAGE_BYTES_MAX:
+        return _nothing("too_long", f"{len(value)} bytes, over {MESSAGE_BYTES_MAX}", value)
+    try:
+        frame = _FRAME.validate_json(value)
+    except ValidationError as error:
+        return _what_can_be_read(offset, log_us, value, error)
+    stamped = tuple(
+        _stamped((offset, index, log_us), given, frame.sent_at)
+        for index, given in enumerate(frame.inputs)
+    )
+    return Opened(frame.frame_id, frame.domain, stamped, ())
+
+
+def _nothing(code: str, reason: str, value: bytes) -> Opened:
+    return Opened("", "", (), (Unread(0, code, reason, excerpt_of(value)),))
+
+
+def excerpt_of(value: bytes) -> str:
+    """Return the beginning of a message as text."""
+    return value[:EXCERPT_CHARACTERS].decode(errors="replace")
+
+
+def _what_can_be_read(offset: int, log_us: int, value: bytes, error: ValidationError) -> Opened:
+    """Read the inputs of a frame one by one, since one of them, or the frame, is wrong."""
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError as fault:
+        return _nothing("not_json", str(fault), value)
+    given = document.get("inputs") if isinstance(document, dict) else None
+    if not isinstance(given, list) or not 0 < len(given) <= FRAME_INPUTS_MAX:
+        return _nothing("schema", first_fault(error, "frame"), value)
+    try:
+        empty = {"type": "tick"}
+        frame = _FRAME.validate_python({**document, "inputs": [empty]})
+    except ValidationError as fault:
+        return _nothing("schema", first_fault(fault, "frame"), value)
+    read = list(_one_by_one((offset, log_us), given, frame.sent_at))
+    stamped = tuple(one for one in read if isinstance(one, Stamped))
+    return Opened(
+        frame.frame_id, frame.domain, stamped, tuple(one for one in read if isinstance(one, Unread))
+    )
+
+
+def _one_by_one(
+    place: tuple[int, int], given: list[Any], sent_at: datetime | None
+) -> Iterator[Stamped | Unread]:
+    offset, log_us = place
+    for index, document in enumerate(given):
+        try:
+            one = _INPUT.validate_python(document)
+        except ValidationError as fault:
+            excerpt = excerpt_of(orjson.dumps(document))
+            yield Unread(index, "schema", first_fault(fault, "input"), excerpt)
+        else:
+            yield _stamped((offset, index, log_us), one, sent_at)
+
+
+def _stamped(place: tuple[int, int, int], given: Input, sent_at: datetime | None) -> Stamped:
+    offset, index, log_us = place
+    at: datetime | None = getattr(given, "at", None)
+    spooled = (
+        sent_at is not None
+        and at is not None
+        and to_microseconds(sent_at) - to_microseconds(at) > HISTORY_US
+    )
+    if isinstance(given, Event) and given.event_id is None:
+        given = given.model_copy(update={"event_id": _id_of(given)})
+    return Stamped(offset, index, log_us, given, spooled)
+
+
+def _id_of(event: Event) -> str:
+    """Return the id of an event that brought none: the hash of its content, wherever it stands."""
+    content = event.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def letter_of(offset: int, bad: Unread) -> DeadLetter:
+    """Return what becomes of what could not be read of a message at an offset."""
+    where = f"input {bad.index}: " if bad.index else ""
+    return DeadLetter(
+        source=LOG,
+        position=offset,
+        code=bad.code,
+        reason=f"{where}{bad.reason}",
+        excerpt=bad.excerpt,
+    )
+
+
+def input_line(value: bytes, index: int) -> bytes:
+    """Return one input of a message as a line of a recording holds it, for its signature.
+
+    Where two readers could take the message for two different ones, that is returned as it is.
+    """
+    try:
+        return canonical({"input": written(value)["inputs"][index]}).encode()
+    except Refused:
+        return value

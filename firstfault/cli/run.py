@@ -1,0 +1,63 @@
+"""``firstfault run``: the correlator on a log that grows."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from correlator.live import Told
+from correlator.recorded import Said
+from firstfault.cli.replay import printer
+from firstfault.cli.terminal import Format, Output, Rules, TopologyFile, app, err, say_report
+from firstfault.playback import open_site, spare_collections
+from schemas.base import from_microseconds
+from schemas.outputs import DeadLetter
+
+
+@app.command(epilog="Example: firstfault run --local /var/lib/firstfault --rules nfvi")
+def run(
+    *,
+    local: Annotated[
+        Path, typer.Option(help="Folder of the log; made if it is not there.", metavar="DIR")
+    ],
+    rules: Rules = "generic",
+    topology: TopologyFile = None,
+    domain: Annotated[str, typer.Option(help="Name of the domain.")] = "default",
+    output: Output = Format.text,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no outputs.")] = False,
+) -> None:
+    """Fold a log as it grows, and append what is found and what is to be done about it.
+
+    Ends with Ctrl-C. Nothing is lost: what was read is in the log, and is folded again.
+    """
+    from firstfault.local import Correlator, Site, alone
+    from firstfault.log.local import open_local
+
+    ruleset, graph, report = open_site(rules, topology)
+    say_report(report.lines())
+    show = printer(output, quiet=quiet)
+
+    def on_told(one: Told) -> None:
+        if isinstance(one.output, DeadLetter):
+            err.print(f"offset {one.offset}: {one.output.reason}", markup=False)
+            return
+        at = from_microseconds(one.log_us)
+        show(
+            Said.model_construct(case="", offset=one.offset, index=0, log_at=at, output=one.output)
+        )
+
+    async def whole() -> None:
+        log = open_local(local)
+        try:
+            async with alone(local):
+                err.print(f"{local}: reading the log of {domain}", markup=False)
+                await Correlator(log, Site(domain, graph, ruleset), on_told).run()
+        finally:
+            await log.close()
+
+    spare_collections()
+    try:
+        asyncio.run(whole())
+    except KeyboardInterrupt:
+        err.print("stopped")

@@ -1,0 +1,142 @@
+"""``firstfault run --local``: one process, one file, no broker.
+
+Reads the log of a folder, folds it, and appends what is said to the topics of the same file. Time
+is the log's: a tick is appended when a deadline falls due, and at least once a second.
+"""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from correlator.engine import Engine
+from correlator.frames import LOG
+from correlator.live import Fold, Told, Voice, key_of
+from correlator.rules import RuleSet
+from correlator.state import EngineState
+from correlator.topology import Topology
+from firstfault.log import Log, LogError, Message, Record
+from schemas.base import canonical, document_of, from_microseconds
+from schemas.inputs import Frame, Input, OwnerClaim, Tick
+from schemas.outputs import Action, Decision, Incident
+
+LOOK_S = 0.05
+"""How often it is asked whether a tick is due: the wire page, "Time comes from the log"."""
+LOCK = "correlator.lock"
+TOPIC_OF = {
+    Incident: "firstfault.incidents.v1",
+    Decision: "firstfault.decisions.v1",
+    Action: "firstfault.actions.v1",
+}
+DEAD_LETTERS = "firstfault.dead-letter.v1"
+
+OnTold = Callable[[Told], None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a correlator works on."""
+
+    domain: str
+    topology: Topology
+    rules: RuleSet
+    owner: str = "correlator:local"
+
+
+class Correlator:
+    """Folds one domain of a log for ever, and publishes what may leave."""
+
+    def __init__(self, log: Log, site: Site, on_told: OnTold = lambda _: None) -> None:
+        self._log = log
+        self._site = site
+        self._on_told = on_told
+        self._prefix = f"{site.owner}/{os.getpid()}-{time.time_ns()}/"
+        self._sent = 0
+        self._voice = Voice(self._prefix)
+        self._published = -1
+        state = EngineState(site.domain, site.topology, site.rules.hash, ticks="recorded")
+        self._engine = Engine(state, site.rules)
+        self._fold = Fold(self._engine, next_offset=0)
+        self._read_us = 0
+        """When the newest record was stamped."""
+
+    async def run(self) -> None:
+        """Fold what is there, claim the right to speak, and go on until cancelled."""
+        span = await self._log.span(LOG)
+        self._fold.next_offset = span.first
+        caught_up = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read(span.first, span.end, caught_up))
+            await caught_up.wait()
+            await self._say(OwnerClaim(owner=self._site.owner, supersedes=self._engine.state.epoch))
+            tasks.create_task(self._tick())
+
+    async def _read(self, first: int, end: int, caught_up: asyncio.Event) -> None:
+        if first >= end:
+            caught_up.set()
+        async for records in self._log.read(LOG, first):
+            await self._publish([one for record in records for one in self._take(record)])
+            self._published = records[-1].offset
+            if records[-1].offset + 1 >= end:
+                caught_up.set()
+
+    def _take(self, record: Record) -> list[Told]:
+        told = self._fold.take(record)
+        self._read_us = record.log_us
+        for given in self._fold.heard:
+            counts = self._engine.state.epoch == record.offset
+            self._voice.hears(given, self._fold.frame_id, counts=counts)
+        return self._voice.leaving(told)
+
+    async def _publish(self, told: list[Told]) -> None:
+        by_topic: dict[str, list[Message]] = {}
+        for one in told:
+            topic = TOPIC_OF.get(type(one.output), DEAD_LETTERS)
+            value = canonical(document_of(one.output)).encode()
+            by_topic.setdefault(topic, []).append(Message(key_of(one.output), value))
+            self._on_told(one)
+        for topic, messages in by_topic.items():
+            await self._log.append(topic, messages)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now_us = time.time_ns() // 1000
+            if self._voice.may_speak and self._fold.is_tick_due(now_us):
+                epoch = self._engine.state.epoch or 0
+                await self._say(
+                    Tick(owner=self._site.owner, epoch=epoch, published_through=self._published)
+                )
+
+    async def _say(self, given: Input) -> None:
+        self._sent += 1
+        frame = Frame.model_validate(
+            {
+                "frame_id": f"{self._prefix}{self._sent}",
+                "domain": self._site.domain,
+                "sent_at": from_microseconds(time.time_ns() // 1000),
+                "inputs": [document_of(given)],
+            }
+        )
+        value = canonical(document_of(frame)).encode()
+        await self._log.append(LOG, [Message(self._site.domain, value)])
+
+
+@asynccontextmanager
+async def alone(folder: Path) -> AsyncIterator[None]:
+    """Hold a folder for one correlator.
+
+    Raises:
+        LogError: another process runs one there.
+    """
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            msg = f"{folder}: another correlator runs on this log"
+            raise LogError(msg) from None
+        yield
