@@ -127,8 +127,17 @@ class Domain:
         self.know(key)
 
     def know(self, key: SymptomKey) -> None:
-        """Know a symptom by the faults that the topology now lets it mean."""
-        self.standing.add(key, self.codebook.causes(*key), stands=self.stands(key))
+        """Know a symptom by the faults that show it, or that those who see it may suffer from."""
+        causes = self.codebook.causes(*key, self.state.sightings[key].tellers)
+        self.standing.add(key, causes, stands=self.stands(key))
+
+    def retold(self, key: SymptomKey) -> None:
+        """Know a symptom anew whose witnesses have changed; look again where that matters."""
+        if self.codebook.is_told(key[0]):
+            before = self.standing.causes(key)
+            self.know(key)
+            if self.standing.causes(key) != before:
+                self.mark(key)
 
     def drop(self, key: SymptomKey) -> None:
         """Forget a symptom."""

@@ -56,14 +56,14 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     sighting.is_unknown = False
     _keep_id(sighting, event)
     if not spooled:
-        _testify(domain, sighting, event)
+        _testify(domain, key, sighting, event)
     _awaited(domain, key[0])
 
 
-def _testify(domain: Domain, sighting: Sighting, event: Event) -> None:
+def _testify(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
     """Know from now on who sees a symptom, and over which network."""
-    source = _source(event)
-    is_new = source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX
+    source, known = _source(event), len(sighting.witnesses)
+    is_new = source not in sighting.witnesses and known < KEPT_MAX
     if is_new:
         sighting.witnesses[source] = domain.state.live_us
     if source not in sighting.witnesses:
@@ -73,6 +73,8 @@ def _testify(domain: Domain, sighting: Sighting, event: Event) -> None:
     if source not in over:
         over.append(source)
         is_new = True
+    if len(sighting.witnesses) != known:
+        domain.retold(key)
     if is_new:
         _witnessed(domain, sighting)
     bear_witness(domain, sighting, source)
@@ -109,7 +111,8 @@ def doubt(domain: Domain, key: SymptomKey, event: Event) -> None:
     if sighting is None or event.state != "unknown":
         return
     source = _source(event)
-    sighting.witnesses.pop(source, None)
+    if sighting.witnesses.pop(source, None) is not None:
+        domain.retold(key)
     sighting.told_us.pop(source, None)
     sighting.is_unknown = not sighting.witnesses
 

@@ -53,6 +53,11 @@ class Sighting:
     is_unknown: bool = False
     """Whoever saw it knows no longer whether it is so."""
 
+    @property
+    def tellers(self) -> list[str]:
+        """Return who sees it, as entities, sorted; what one tells by several ways is his alone."""
+        return sorted({name.partition("/")[0] for name in self.witnesses})
+
 
 @dataclass(slots=True)
 class Clear:

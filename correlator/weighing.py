@@ -245,11 +245,11 @@ class Look:
         self._granted.clear()
 
     def _grants(self, key: SymptomKey) -> Iterator[tuple[str, float]]:
-        for fault in self.codebook.causes(*key) if self.standing.settled else ():
+        for fault in self.standing.causes(key) if self.standing.settled else ():
             for name in self.standing.settled_at(fault[1]):
                 if self.standing.settled[name].fault != fault:
                     continue
-                index = self.codebook.cell_of(fault, *key)
+                index = self.codebook.cell_of(fault, *key, self.tellers(key))
                 if index is None:
                     continue
                 cell = self.rules.signatures[fault[0]].cells[index]
@@ -313,9 +313,13 @@ class Look:
         profile.put(self._shown(fault, self.standing.support[fault]))
         return profile
 
+    def tellers(self, key: SymptomKey) -> list[str]:
+        """Return who sees a symptom."""
+        return self.sightings[key].tellers
+
     def _shown(self, fault: Fault, keys: Iterable[SymptomKey]) -> Iterator[Shown]:
         """Yield those of some symptoms that a fault shows."""
-        for key, cell in self.codebook.cells_of(fault, keys):
+        for key, cell in self.codebook.cells_of(fault, keys, self.tellers):
             sighting, group = self.sightings[key], (cell, kind_of(key[1]), self.leak(key))
             yield key, group, sighting.first_us, sighting.cleared_us is None
 
