@@ -223,7 +223,12 @@ class Search:
         scored.sort(key=lambda one: (-one[0], one[1]))
         others = [(weighed.candidates[i].fault, score) for score, i in scored[:RANKS_MAX]]
         picked = (weighed.candidates[i] for i in rest)
-        margin = min(here_total - best_total, astray.margin(self.look, own, picked))
+        # Without a fault nothing is lost but what it adds, though the search may find less.
+        margin = min(
+            here_total - best_total,
+            own.gain - self.look.least,
+            astray.margin(self.look, own, picked),
+        )
         final = self._margin_final(weighed, own, margin)
         ranking = [(own.fault, own.gain), *others]
         verdict = Verdict(own, margin, final, _sigmoid(margin), ranking, [])
