@@ -8,12 +8,16 @@ import math
 from collections.abc import Iterable, Iterator
 
 from correlator.codebook import Fault
-from correlator.profiles import CROWD, Candidate, Profile
+from correlator.profiles import Candidate, Profile
 from correlator.weighing import Look
 from schemas.base import kind_of
 
 HOSTED_BY = "hosted_by"
 """The relation that says where a guest is."""
+FEW = 8
+"""Symptoms from which on a fault may have taken along a guest that it is not known to hold."""
+CERTAIN_SPURIOUS = 1e-5
+"""A symptom this unlikely to be seen by chance comes from one who knows the guest's end."""
 
 
 def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
@@ -25,26 +29,23 @@ def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
     chance, guest = look.knobs.misplaced, _guest(look, own.fault[1])
     if not chance or guest is None:
         return math.inf
-    kind = kind_of(guest)
-    guests = look.codebook.topology.kind_counts[kind]
-    crowds = (one for one in _crowds(look, chosen) if _is_then(look, own, one, kind))
+    kind, since_us = kind_of(guest), _silent_since(look, own, guest)
+    guests = len(look.codebook.topology.of_kind(kind))
+    crowds = (one for one in _crowds(look, chosen) if _is_then(look, own, since_us, one, kind))
     margins = (
         own.base + _only_its_own(look, own, crowd.fault) - math.log(chance * share / guests)
         for crowd in crowds
-        if (share := _guests_below(crowd, kind))
+        if (share := _guests_below(crowd, kind)) > 1
     )
     return min(margins, default=math.inf)
 
 
 def may_be(look: Look, own: Candidate) -> bool:
-    """Claim that all that is known of a guest is silence, which where it is does not matter to.
-
-    What is nearly never seen by chance comes from one who knows the guest's end.
-    """
+    """Claim that all that is known of a guest is silence, which where it is does not matter to."""
     if not look.knobs.misplaced or _guest(look, own.fault[1]) is None:
         return False
     symptoms = look.rules.symptoms
-    return not any(symptoms[name].is_certain for name, _ in own.support)
+    return all(symptoms[name].spurious > CERTAIN_SPURIOUS for name, _ in own.support)
 
 
 def _guest(look: Look, entity: str) -> str | None:
@@ -55,22 +56,29 @@ def _guest(look: Look, entity: str) -> str | None:
 
 
 def _crowds(look: Look, chosen: Iterable[Candidate]) -> Iterator[Profile]:
-    """Yield the faults that took a crowd with them: chosen in this look, or granted before."""
+    """Yield the faults that took more with them: chosen in this look, or granted before."""
     standing = look.standing
-    yield from (one.profile for one in chosen if len(one.shows) >= CROWD)
+    yield from (one.profile for one in chosen if len(one.shows) >= FEW)
     for name in sorted(standing.settled):
-        is_crowd = len(standing.evidence.get(name, ())) >= CROWD
+        is_crowd = len(standing.evidence.get(name, ())) >= FEW
         profile = look.profile(standing.settled[name].fault) if is_crowd else None
         if profile is not None:
             yield profile
 
 
-def _is_then(look: Look, own: Candidate, crowd: Profile, kind: str) -> bool:
+def _silent_since(look: Look, own: Candidate, guest: str) -> int:
+    """Return when a guest began to be silent: what it lost first may be too old for its fault."""
+    on = look.standing.on(dict.fromkeys((own.fault[1], guest)))
+    firsts = [one.first_us for key in on if (one := look.sightings[key]).cleared_us is None]
+    return min([own.onset_us, *firsts])
+
+
+def _is_then(look: Look, own: Candidate, since_us: int, crowd: Profile, kind: str) -> bool:
     """Claim that a guest went silent while a crowd did."""
     signature = look.rules.signatures[crowd.fault[0]]
     cells = (signature.cells[cell] for cell, of in crowd.totals if of == kind)
     within_us = max((cell.within_us for cell in cells if not cell.optional), default=0)
-    late_us, lateness_us = own.onset_us - crowd.onset_us, look.rules.lateness_us
+    late_us, lateness_us = since_us - crowd.onset_us, look.rules.lateness_us
     return crowd.fault != own.fault and -lateness_us <= late_us <= within_us + lateness_us
 
 

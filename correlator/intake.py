@@ -22,7 +22,7 @@ def event(domain: Domain, given: Event, *, spooled: bool = False) -> None:
     state = domain.state
     specs = domain.matchers.of(given.signal)
     beats = domain.matchers.absent.get(given.signal, ())
-    heals = given.state == "raised" and bool(given.attrs) and state.topology.heals(given.entity)
+    heals = given.state == "raised" and state.topology.heals(given.entity)
     if not specs and not beats and not heals:
         state.count("unmatched")
         return
