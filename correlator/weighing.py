@@ -56,6 +56,7 @@ class Look:
         self._recovering: dict[str, bool] = {}
         self._seek_us = now_us - now_us % SEEK_STEP_US
         self._lateness_us = self.rules.lateness_us
+        self._settle_us = round(self.knobs.settle * 1e6)
         self._priors = [math.log(s.prior) - math.log1p(-s.prior) for s in self.rules.signatures]
 
     def leak(self, key: SymptomKey) -> float:
@@ -459,10 +460,16 @@ class Look:
         return nats
 
     def _refuted(self, fault: Fault, onset_us: int) -> bool:
-        """Claim that what cannot be beside a fault was seen since its onset, and not long ago."""
+        """Claim that what cannot be beside a fault was seen since its onset, and not long ago.
+
+        What began when all had settled is of another fault: one does not undo the other.
+        """
+        until_us = onset_us + self._settle_us
         for symptom, node, fresh_us in self.codebook.refuting(fault):
             sighting = self.sightings.get((symptom, node))
             if sighting is None or self.now_us - sighting.last_us > fresh_us:
+                continue
+            if sighting.first_us > until_us:
                 continue
             if sighting.cleared_us is None or sighting.cleared_us >= onset_us - self._lateness_us:
                 return True
