@@ -4,6 +4,7 @@ Called by the intake of events and by liveness; decides nothing about causes.
 """
 
 from collections import deque
+from datetime import datetime
 
 from correlator.domain import Domain
 from correlator.rules.paths import walk
@@ -17,6 +18,8 @@ EXPECTED_P = 0.5
 """A cell at least this sure makes its symptom no news to an incident that names the fault."""
 SURE = 0.999
 """Confidence above which no policy waits for more."""
+LIST_US = 30_000_000
+"""Lists lie no further apart: what claims to be older may come from a clock that was set."""
 TOLD_MAX = 16
 """Sources of a symptom whose last stamp is kept: a host is watched by about ten."""
 CORROBORATED = 2
@@ -56,6 +59,7 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     sighting.is_unknown = False
     _keep_id(sighting, event)
     if not spooled:
+        _keep_time(domain, event)
         _testify(domain, key, sighting, event)
     _awaited(domain, key[0])
 
@@ -123,6 +127,28 @@ def _source(event: Event) -> str:
 
 def _at_us(event: Event) -> int | None:
     return None if event.at is None else to_microseconds(event.at)
+
+
+def _keep_time(domain: Domain, event: Event) -> None:
+    """Learn how far a source's clock is behind the log's: its quickest word comes nearest."""
+    at_us = _at_us(event)
+    if at_us is not None and event.source:
+        behind_us, clocks = domain.state.log_us - at_us, domain.state.clocks
+        clocks[event.source] = min(behind_us, clocks.get(event.source, behind_us))
+
+
+def date_back(domain: Domain, key: SymptomKey, source: str, since: datetime) -> None:
+    """Let a symptom that a list tells first have begun when the list says: that word was lost.
+
+    Counted on the source's own clock as it was seen to go, and for no longer than lists lie apart.
+    """
+    state, sighting = domain.state, domain.state.sightings.get(key)
+    behind_us = state.clocks.get(source)
+    if sighting is None or sighting.first_us != state.live_us or behind_us is None:
+        return
+    age_us = state.log_us - behind_us - to_microseconds(since)
+    sighting.first_us -= min(max(0, age_us), LIST_US)
+    domain.standing.changed(key)
 
 
 def _is_older(

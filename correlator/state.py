@@ -192,6 +192,8 @@ class EngineState:
     alive: dict[SymptomKey, int] = field(default_factory=dict)
     overtaking: dict[SymptomKey, Clear] = field(default_factory=dict)
     pulses: dict[str, tuple[int, str]] = field(default_factory=dict)
+    clocks: dict[str, int] = field(default_factory=dict)
+    """Source → the least that the log's stamp was ahead of its own clock."""
     heard_us: dict[str, int] = field(default_factory=dict)
     """Host → when its own collector was last heard, live time."""
     levels: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
