@@ -306,7 +306,7 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     incident.ranking = [
         (signatures[fault[0]].name, fault[1], round(score, 6)) for fault, score in verdict.ranking
     ]
-    named = verdict.confidence >= domain.rules.knobs.named
+    named = verdict.confidence > domain.rules.knobs.named
     incident.state = "open" if named else "suspected"
     incident.onset_us = min(incident.onset_us, verdict.candidate.onset_us)
     _look_when_final(domain, incident, verdict)

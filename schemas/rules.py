@@ -43,7 +43,7 @@ class Knobs(Strict):
         "18s", validate_default=True, description="the same while confidence is weak"
     )
     confident: Probability = Field(0.9, description="at least this opens after wait")
-    named: Probability = Field(0.5, description="below it an incident stays suspected")
+    named: Probability = Field(0.5, description="up to it an incident stays suspected")
     settle: Duration = Field(
         "60s", validate_default=True, description="quiet after the last clear that closes"
     )
