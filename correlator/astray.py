@@ -17,8 +17,6 @@ HOSTED_BY = "hosted_by"
 """The relation that says where a guest is."""
 FEW = 8
 """Symptoms from which on a fault may have taken along a guest that it is not known to hold."""
-CERTAIN_SPURIOUS = 1e-5
-"""A symptom this unlikely to be seen by chance comes from one who knows the guest's end."""
 AT_ONCE_US = 1_000_000
 """Onsets are no better known than this: the periods of what watches guests."""
 
@@ -34,7 +32,7 @@ def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
     if not look.knobs.misplaced or not guests:
         return math.inf
     kind, since_us = kind_of(min(guests)), _silent_since(look, own, guests)
-    known = len(look.codebook.topology.of_kind(kind))
+    known = look.codebook.topology.kind_counts[kind]
     margins = (
         own.base
         + _only_its_own(look, own, crowd.fault)
@@ -47,12 +45,15 @@ def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
 
 
 def may_be(look: Look, own: Candidate) -> bool:
-    """Claim that only silence is known of guests, which where they are does not matter to."""
+    """Claim that only silence is known of guests, which where they are does not matter to.
+
+    What is nearly never seen by chance comes from one who knows the guest's end.
+    """
     if not look.knobs.misplaced or not _guests(look, own):
         return False
     symptoms = look.rules.symptoms
     return all(
-        symptoms[name].spurious > CERTAIN_SPURIOUS and _guest(look, entity) is not None
+        not symptoms[name].is_certain and _guest(look, entity) is not None
         for name, entity in own.support
     )
 
