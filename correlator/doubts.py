@@ -99,14 +99,5 @@ def _unexplained(step: PlannedStep) -> list[tuple[str, str]]:
     return [
         key
         for key, one in found
-        if one.cleared_us is None and one.first_us >= since_us and not _has_cause(domain, key)
+        if one.cleared_us is None and one.first_us >= since_us and not domain.is_shown(key)
     ]
-
-
-def _has_cause(domain: Domain, key: tuple[str, str]) -> bool:
-    """Claim that the cause that a symptom's incident names now shows it."""
-    incident = domain.state.incidents.get(domain.state.sightings[key].incident or "")
-    if incident is None:
-        return False
-    fault = domain.signature_index[incident.fault[0]], incident.fault[1]
-    return key in domain.standing.support.get(fault, {})

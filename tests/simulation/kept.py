@@ -208,6 +208,16 @@ KEPT = (
         "(the oracle was wrong, I5).",
     ),
     Kept(
+        91629,
+        "A VM crashed soon after its evacuation: its silence was still given to the host that it "
+        "had left, so that the crash had one witness for ever (I8, X18).",
+    ),
+    Kept(
+        77040,
+        "A host stayed dead past its maintenance, and its silence belonged to the rack that had "
+        "failed before: a session's end asks anew of all that stands on its host (C18).",
+    ),
+    Kept(
         73,
         "A host that was kept from its storage must not get it back before the copies that moved "
         "away are ended there; it was the simulated operator who did so (I2).",
