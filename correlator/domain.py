@@ -118,6 +118,14 @@ class Domain:
         sighting = self.state.sightings.get(key)
         return sighting is not None and sighting.cleared_us is None
 
+    def is_shown(self, key: SymptomKey) -> bool:
+        """Claim that the cause that a symptom's incident names may show it, as things stand now."""
+        incident = self.state.incidents.get(self.state.sightings[key].incident or "")
+        if incident is None:
+            return False
+        fault = self.signature_index[incident.fault[0]], incident.fault[1]
+        return key in self.standing.support.get(fault, {})
+
     def add(self, key: SymptomKey, sighting: Sighting) -> None:
         """Know a symptom from now on, and its entity, which may be new to the topology."""
         self.state.sightings[key] = sighting

@@ -248,7 +248,7 @@ def _seen_again(domain: Domain, key: SymptomKey, sighting: Sighting) -> None:
 def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
     """A symptom stands again: who saw it before it ended bears no witness to this (I3)."""
     gone_us = domain.state.live_us - (sighting.cleared_us or 0)
-    over = _is_over(domain, sighting.incident, gone_us)
+    over = _is_over(domain, sighting.incident, gone_us) or not domain.is_shown(key)
     sighting.cleared_us = None
     domain.standing.turned(key, stands=True)
     sighting.witnesses.clear()
