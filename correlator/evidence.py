@@ -99,6 +99,11 @@ def stands_in(step: PlannedStep) -> set[str]:
     return {group for one in about for group in groups(domain, one)}
 
 
+def is_lost_nearby(step: PlannedStep) -> bool:
+    """Claim that a neighbour shows some of what stands: its end may make more of this count."""
+    return any(_lost_nearby(step.plan.domain, key) for key, _ in standing(step))
+
+
 def _lost_nearby(domain: Domain, key: SymptomKey) -> list[tuple[str, int]]:
     """Return (network, since when) over which a neighbour shows the same symptom now."""
     state, (symptom, entity) = domain.state, key

@@ -24,6 +24,7 @@ from correlator.evidence import (
     below,
     dumping_until_us,
     groups,
+    is_lost_nearby,
     is_silent,
     planes,
     shows_silence,
@@ -237,7 +238,8 @@ def one_plane(step: PlannedStep) -> Reason | None:
 
 def _again_us(step: PlannedStep) -> int | None:
     """Return when to ask again of a host: what a neighbour has lost may count when it is back."""
-    return step.plan.domain.state.live_us + AGAIN_US if ends_host(step) else None
+    is_shared = ends_host(step) and is_lost_nearby(step)
+    return step.plan.domain.state.live_us + AGAIN_US if is_shared else None
 
 
 def one_at_a_time(step: PlannedStep) -> Reason | None:
