@@ -6,7 +6,7 @@ edit of the topology nearby; so the cost of an event depends on its neighbourhoo
 size of the graph. Pure: a cache of (topology, rules), never part of a snapshot.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from correlator.rules.paths import Path, Step, backwards, neighbours, onwards, walk
@@ -22,6 +22,10 @@ Shows = tuple[int, str]
 """(signature, symptom)."""
 Routes = dict[Step | None, dict[int, dict[int, None]]]
 """first step back → the way on from there to the root → signatures that go that way."""
+Listing = dict[str, list[tuple[int, Path]]]
+"""symptom → (signature, path) of each cell that lists it."""
+Tellers = Callable[[tuple[str, str]], Collection[str]]
+"""(symptom, entity) → those who see it, as entities."""
 
 NEIGHBOURHOOD_MAX = 20_000
 """Nodes an edit may touch before everything is worked out anew instead."""
@@ -29,6 +33,10 @@ WALKS_MAX = 100
 """Entities whose walks are kept, for the signatures that share their beginnings."""
 COLUMNS_MAX = 200_000
 """Entities whose columns are kept; beyond it all are dropped and come back on demand."""
+
+
+def _nobody(_: tuple[str, str]) -> Collection[str]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +56,36 @@ class _Layout:
     paths: tuple[Path, ...]
     cell_at: dict[tuple[int, str], int]
     """(index of path, symptom) → index of cell."""
+    told_at: dict[tuple[int, str], int]
+    """The same of cells whose path leads to those who alone see the symptom."""
 
 
 def _layout(signature: SignatureSpec) -> _Layout:
     paths = sorted({cell.path for cell in signature.cells}, key=lambda path: (len(path), str(path)))
-    cell_at = {
-        (paths.index(cell.path), symptom): index
-        for index, cell in reversed(list(enumerate(signature.cells)))
-        for symptom in cell.symptoms
-    }
-    return _Layout(tuple(paths), cell_at)
+    layout = _Layout(tuple(paths), {}, {})
+    for index, cell in reversed(list(enumerate(signature.cells))):
+        cells = layout.told_at if cell.is_told else layout.cell_at
+        cells.update(((paths.index(cell.path), symptom), index) for symptom in cell.symptoms)
+    return layout
 
 
-def _listed(rules: RuleSet) -> tuple[dict[str, list[tuple[int, Path]]], dict[Shows, float]]:
-    listing: dict[str, list[tuple[int, Path]]] = {}
-    largest_p: dict[Shows, float] = {}
+def _listed(rules: RuleSet, *, is_told: bool) -> Listing:
+    listing: Listing = {}
+    for index, signature in enumerate(rules.signatures):
+        for cell in signature.cells:
+            for symptom in cell.symptoms if cell.is_told == is_told else ():
+                listing.setdefault(symptom, []).append((index, cell.path))
+    return listing
+
+
+def _largest_p(rules: RuleSet) -> dict[Shows, float]:
+    """Return (signature, symptom) → the largest p of its cells."""
+    largest: dict[Shows, float] = {}
     for index, signature in enumerate(rules.signatures):
         for cell in signature.cells:
             for symptom in cell.symptoms:
-                listing.setdefault(symptom, []).append((index, cell.path))
-                largest_p[index, symptom] = max(largest_p.get((index, symptom), 0.0), cell.p)
-    return listing, largest_p
+                largest[index, symptom] = max(largest.get((index, symptom), 0.0), cell.p)
+    return largest
 
 
 class Codebook:
@@ -93,18 +110,19 @@ class Codebook:
         """step → node → where it leads from there; what all walks share"""
         self._addressed: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
         """(signature, paths that lead to a node) → cells that address it"""
-        self._listing, self.largest_p = _listed(rules)
-        """symptom → (signature, path) of each cell that lists it;
-        (signature, symptom) → the largest p of its cells"""
-        self._routes: dict[tuple[str, str], Routes] = {}
-        """(symptom, kind it is seen on) → ways back; on demand."""
+        self._listing = _listed(rules, is_told=False)
+        self._telling = _listed(rules, is_told=True)
+        """The same of cells whose path leads to those who alone see it."""
+        self.largest_p = _largest_p(rules)
+        self._routes: dict[tuple[str, str, bool], Routes] = {}
+        """(symptom, kind it is seen on, or kind of who sees it) → ways back; on demand."""
         shown = [len(cell.path) for s in rules.signatures for cell in s.cells]
         claimed = [len(claim.path) for s in rules.signatures for claim in s.where]
         # An edit may make or unmake a root as far away as its `where` looks, and with the root
         # the causes of all that it shows, as far again.
         self._hops = max(shown, default=0) + max(claimed, default=0) + 1
         self._columns: dict[str, dict[int, Column | None]] = {}
-        self._causes: dict[str, dict[str, tuple[Fault, ...]]] = {}
+        self._causes: dict[str, dict[tuple[str, bool], tuple[Fault, ...]]] = {}
 
     def column(self, fault: Fault) -> Column | None:
         """Return what a fault shows, or None where the entity cannot have it."""
@@ -181,42 +199,74 @@ class Codebook:
             known = self._addressed[index, numbers] = tuple(dict.fromkeys(first.values()))
         return known
 
-    def cell_of(self, fault: Fault, symptom: str, entity: str) -> int | None:
+    def cell_of(
+        self, fault: Fault, symptom: str, entity: str, tellers: Collection[str] = ()
+    ) -> int | None:
         """Return the cell through which a fault shows a symptom on an entity, if it does."""
-        return next((cell for _, cell in self.cells_of(fault, ((symptom, entity),))), None)
+        cells = self.cells_of(fault, ((symptom, entity),), lambda _: tellers)
+        return next((cell for _, cell in cells), None)
 
     def cells_of(
-        self, fault: Fault, keys: Iterable[tuple[str, str]]
+        self, fault: Fault, keys: Iterable[tuple[str, str]], tellers: Tellers = _nobody
     ) -> Iterator[tuple[tuple[str, str], int]]:
         """Yield those of some (symptom, entity) that a fault shows, each with its cell."""
         column = self.column(fault)
         reach = column.reach if column else {}
-        cell_at = self._layouts[fault[0]].cell_at
+        layout = self._layouts[fault[0]]
         for key in keys:
             for number in reach.get(key[1], ()):
-                cell = cell_at.get((number, key[0]))
+                cell = layout.cell_at.get((number, key[0]))
                 if cell is not None:
                     yield key, cell
                     break
+            else:
+                cell = self._told_cell(layout, reach, key[0], tellers(key)) if reach else None
+                if cell is not None:
+                    yield key, cell
 
-    def causes(self, symptom: str, entity: str) -> tuple[Fault, ...]:
+    def _told_cell(
+        self,
+        layout: _Layout,
+        reach: dict[str, tuple[int, ...]],
+        symptom: str,
+        tellers: Collection[str],
+    ) -> int | None:
+        """Return the cell that addresses all who see a symptom, if there is one."""
+        for number, one in layout.told_at:
+            if one == symptom and tellers and all(number in reach.get(t, ()) for t in tellers):
+                return layout.told_at[number, one]
+        return None
+
+    def is_told(self, symptom: str) -> bool:
+        """Claim that who sees a symptom may be the reason why it is seen."""
+        return symptom in self._telling
+
+    def causes(self, symptom: str, entity: str, tellers: Collection[str] = ()) -> tuple[Fault, ...]:
         """Return every fault that may show a symptom on an entity, sorted.
 
-        It is found by walking back, which knows neither redundancy groups nor `where`: `cell_of`
-        has the last word, and is asked only of faults that are worth a column.
+        A fault of those who alone see it counts: who is cut off misses everybody else. It is found
+        by walking back, which knows neither redundancy groups nor `where`: `cell_of` has the last
+        word, and is asked only of faults that are worth a column.
         """
+        shown = self._known_causes(symptom, entity, is_told=False)
+        if not tellers or symptom not in self._telling:
+            return shown
+        told = (set(self._known_causes(symptom, one, is_told=True)) for one in tellers)
+        return tuple(sorted({*shown, *set.intersection(*told)}))
+
+    def _known_causes(self, symptom: str, entity: str, *, is_told: bool) -> tuple[Fault, ...]:
         known = self._causes.get(entity)
         if known is None:
             if len(self._causes) >= COLUMNS_MAX:
                 self._causes.clear()
             known = self._causes[entity] = {}
-        if symptom not in known:
-            known[symptom] = self._find_causes(symptom, entity)
-        return known[symptom]
+        if (symptom, is_told) not in known:
+            known[symptom, is_told] = self._find_causes(symptom, entity, is_told=is_told)
+        return known[symptom, is_told]
 
-    def _find_causes(self, symptom: str, entity: str) -> tuple[Fault, ...]:
+    def _find_causes(self, symptom: str, entity: str, *, is_told: bool) -> tuple[Fault, ...]:
         found: set[Fault] = set()
-        for step, onward in self._routes_to(symptom, kind_of(entity)).items():
+        for step, onward in self._routes_to(symptom, kind_of(entity), is_told=is_told).items():
             for near in neighbours(self.topology, entity, step) if step else (entity,):
                 for way, indices in onward.items():
                     for root in self._roots(near, way):
@@ -243,11 +293,12 @@ class Codebook:
             self._ways.append((back[0], onward))
         return self._way_numbers[back]
 
-    def _routes_to(self, symptom: str, kind: str) -> Routes:
-        known = self._routes.get((symptom, kind))
+    def _routes_to(self, symptom: str, kind: str, *, is_told: bool) -> Routes:
+        known = self._routes.get((symptom, kind, is_told))
         if known is None:
-            known = self._routes[symptom, kind] = {}
-            for index, path in self._listing.get(symptom, ()):
+            known = self._routes[symptom, kind, is_told] = {}
+            listing = self._telling if is_told else self._listing
+            for index, path in listing.get(symptom, ()):
                 root_kind = self.rules.signatures[index].root
                 if (path[-1].kind if path else root_kind) in ("*", kind):
                     back = backwards(path, root_kind)

@@ -79,12 +79,13 @@ def _tell(domain: Domain, target: str, now: State, by: str) -> None:
 
 
 def _look_at(domain: Domain, entity: str) -> None:
-    """Look again at what stands on an entity, and at incidents of which it is the cause."""
-    state = domain.state
-    state.dirty.update(domain.standing.on([entity]))
-    named = domain.standing.naming(entity)
-    domain.unsettle(named)
-    for name in named:
+    """Look again at what stands on an entity, and at incidents that name it or hold any of that."""
+    state, here = domain.state, domain.standing.on([entity])
+    state.dirty.update(here)
+    holding = {state.sightings[key].incident for key in here}
+    about = sorted({*domain.standing.naming(entity), *filter(None, holding)})
+    domain.unsettle(about)
+    for name in about:
         state.dirty.update(domain.standing.held_by(name))
     domain.look_soon()
 

@@ -118,6 +118,14 @@ class Domain:
         sighting = self.state.sightings.get(key)
         return sighting is not None and sighting.cleared_us is None
 
+    def is_shown(self, key: SymptomKey) -> bool:
+        """Claim that the cause that a symptom's incident names may show it, as things stand now."""
+        incident = self.state.incidents.get(self.state.sightings[key].incident or "")
+        if incident is None:
+            return False
+        fault = self.signature_index[incident.fault[0]], incident.fault[1]
+        return key in self.standing.support.get(fault, {})
+
     def add(self, key: SymptomKey, sighting: Sighting) -> None:
         """Know a symptom from now on, and its entity, which may be new to the topology."""
         self.state.sightings[key] = sighting
@@ -127,8 +135,17 @@ class Domain:
         self.know(key)
 
     def know(self, key: SymptomKey) -> None:
-        """Know a symptom by the faults that the topology now lets it mean."""
-        self.standing.add(key, self.codebook.causes(*key), stands=self.stands(key))
+        """Know a symptom by the faults that show it, or that those who see it may suffer from."""
+        causes = self.codebook.causes(*key, self.state.sightings[key].tellers)
+        self.standing.add(key, causes, stands=self.stands(key))
+
+    def retold(self, key: SymptomKey) -> None:
+        """Know a symptom anew whose witnesses have changed; look again where that matters."""
+        if self.codebook.is_told(key[0]):
+            before = self.standing.causes(key)
+            self.know(key)
+            if self.standing.causes(key) != before:
+                self.mark(key)
 
     def drop(self, key: SymptomKey) -> None:
         """Forget a symptom."""

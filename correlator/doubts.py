@@ -19,7 +19,7 @@ def seen_us(step: PlannedStep) -> int:
     for count in range(1, len(told) + 1):
         first = told[:count]
         enough = len(sources(first)) >= limits.sources_min
-        if enough and (not ends_root(step) or is_silent(first, limits.planes_min)):
+        if enough and (not ends_root(step) or is_silent(first, limits)):
             return max(step.plan.incident.since_us, first[-1].since_us)
     return step.plan.incident.since_us
 
@@ -76,7 +76,7 @@ def shared_cause(step: PlannedStep) -> Reason | None:
 
 
 def silent_neighbour(step: PlannedStep) -> Reason | None:
-    """A neighbour that fell silent with the root, and has no cause yet, may have the same (H7)."""
+    """A neighbour that fell silent with the root, or since, and has no cause yet may share it."""
     if not ends_host(step) or step.plan.incident.is_released:
         return None
     domain, near = step.plan.domain, stands_in(step)
@@ -89,16 +89,15 @@ def silent_neighbour(step: PlannedStep) -> Reason | None:
 
 
 def _unexplained(step: PlannedStep) -> list[tuple[str, str]]:
-    """Return what stands on others of the root's kind since the time of the step, sorted."""
+    """Return what stands on others of the root's kind since the root was accused, sorted."""
     domain, root = step.plan.domain, step.plan.root
-    since_us, within_us = seen_us(step), round(domain.rules.limits.together * 1e6)
+    accused_us = min((one.since_us for one in accusations(step)), default=seen_us(step))
+    since_us = accused_us - round(domain.rules.limits.together * 1e6)
     others = [key for key in domain.standing.free if key[1] != root]
     alike = sorted(key for key in others if kind_of(key[1]) == kind_of(root))
     found = ((key, domain.state.sightings[key]) for key in alike)
     return [
         key
         for key, one in found
-        if one.cleared_us is None
-        and one.incident is None
-        and abs(one.first_us - since_us) <= within_us
+        if one.cleared_us is None and one.first_us >= since_us and not domain.is_shown(key)
     ]

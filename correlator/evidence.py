@@ -13,7 +13,7 @@ from correlator.plans import PlannedStep
 from correlator.rules.paths import parse_path, walk
 from correlator.state import Sighting, SymptomKey
 from schemas.base import kind_of
-from schemas.rules import Seen
+from schemas.rules import Limits, Seen
 
 FAILURE_GROUPS = tuple(map(parse_path, ("^rack", "^switch", "^pool", "^path.^pool")))
 """What fails together, from an entity; shared power and switches of a pair come by the rack."""
@@ -99,6 +99,11 @@ def stands_in(step: PlannedStep) -> set[str]:
     return {group for one in about for group in groups(domain, one)}
 
 
+def is_lost_nearby(step: PlannedStep) -> bool:
+    """Claim that a neighbour shows some of what stands: its end may make more of this count."""
+    return any(_lost_nearby(step.plan.domain, key) for key, _ in standing(step))
+
+
 def _lost_nearby(domain: Domain, key: SymptomKey) -> list[tuple[str, int]]:
     """Return (network, since when) over which a neighbour shows the same symptom now."""
     state, (symptom, entity) = domain.state, key
@@ -123,13 +128,36 @@ def planes(told: list[Accusation]) -> list[str]:
     return sorted({plane for one in told for plane in one.planes})
 
 
-def is_silent(told: list[Accusation], planes_min: int) -> bool:
-    """Claim that an entity is silent on so many planes.
+def is_silent(told: list[Accusation], limits: Limits) -> bool:
+    """Claim that an entity is silent on as many planes as it takes, whichever one witness is wrong.
 
-    A hard fact stands in for none (d5): what has no power is silent on all of them, and a BMC that
-    says OFF beside a lost management network is wrong more often than a host is dead (X22, C03).
+    A hard fact stands in for none (d5): what has no power is silent on all of them, and a BMC may
+    lie beside a lost management network (X22, C03).
     """
-    return len(planes(told)) >= planes_min
+    return bool(told) and all(_is_borne_out(told, name, limits) for name in sources(told))
+
+
+def _is_borne_out(told: list[Accusation], name: str, limits: Limits) -> bool:
+    """Claim that the others know of the planes, or of one when a witness told of what it alone saw.
+
+    What dies falls silent everywhere at once; a plane that was lost long before is a lost network,
+    and who then tells of another may be a liar (H5).
+    """
+    others = _silent_us([one for one in told if one.source != name])
+    own = _silent_us([one for one in told if one.source == name])
+    within_us = round(limits.together * 1e6)
+    beside = [
+        plane
+        for plane, at_us in own.items()
+        if plane not in others and any(abs(at_us - one) <= within_us for one in others.values())
+    ]
+    return len(others) + len(beside) >= limits.planes_min
+
+
+def _silent_us(told: list[Accusation]) -> dict[str, int]:
+    """Return since when each plane is silent."""
+    by_age = sorted(told, key=lambda one: -one.since_us)
+    return {plane: one.since_us for one in by_age for plane in one.planes}
 
 
 def shows_silence(step: PlannedStep, planes_min: int) -> bool:

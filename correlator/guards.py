@@ -24,6 +24,7 @@ from correlator.evidence import (
     below,
     dumping_until_us,
     groups,
+    is_lost_nearby,
     is_silent,
     planes,
     shows_silence,
@@ -215,7 +216,7 @@ def one_witness(step: PlannedStep) -> Reason | None:
     if step.verb in COOPERATIVE or found >= least:
         return None
     text = f"{step.verb} needs {least} sources outside {step.plan.root}, has {found}"
-    return Reason("wait", "one_witness", text)
+    return Reason("wait", "one_witness", text, _again_us(step))
 
 
 def one_plane(step: PlannedStep) -> Reason | None:
@@ -228,11 +229,17 @@ def one_plane(step: PlannedStep) -> Reason | None:
     limits, told = step.plan.domain.rules.limits, accusations(step)
     least, many = limits.planes_min, len(sources(told)) >= limits.sources_min
     # Where there are too few witnesses, that is said by the guard before.
-    if is_silent(told, least) if many and ends_root(step) else shows_silence(step, least):
+    if is_silent(told, limits) if many and ends_root(step) else shows_silence(step, least):
         return None
     named = ", ".join(planes(told)) or "none is named"
-    text = f"{step.verb} needs {least} planes of its own, there is: {named}"
-    return Reason("wait", "one_plane", text)
+    text = f"{step.verb} needs {least} planes, whoever of its witnesses is wrong, there is: {named}"
+    return Reason("wait", "one_plane", text, _again_us(step))
+
+
+def _again_us(step: PlannedStep) -> int | None:
+    """Return when to ask again of a host: what a neighbour has lost may count when it is back."""
+    is_shared = ends_host(step) and is_lost_nearby(step)
+    return step.plan.domain.state.live_us + AGAIN_US if is_shared else None
 
 
 def one_at_a_time(step: PlannedStep) -> Reason | None:
@@ -321,7 +328,7 @@ def _is_confirmed(step: PlannedStep, since_us: int) -> bool:
     limits = step.plan.domain.rules.limits
     told = accusations(step, since_us)
     least = 1 if step.verb in COOPERATIVE else limits.sources_min
-    silent = not ends_root(step) or is_silent(told, limits.planes_min)
+    silent = not ends_root(step) or is_silent(told, limits)
     return len(sources(told)) >= least and silent
 
 

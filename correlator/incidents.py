@@ -186,13 +186,23 @@ def _consider(domain: Domain, present: Look, verdict: Verdict) -> None:
         return
     onset_us = verdict.candidate.onset_us
     wait_us, wait_max_us = _wait_us(domain, name), domain.knob_us["wait_max"]
-    is_hasty = astray.may_be(present, verdict.candidate) and len(domain.standing.free) >= CROWD
+    is_hasty = _is_beside_more(domain, onset_us) and astray.may_be(present, verdict.candidate)
     confident = verdict.confidence >= domain.rules.knobs.confident and not is_hasty
     due_us = onset_us + (wait_us if confident else max(wait_us, wait_max_us))
     if state.live_us >= due_us:
         _open(domain, present, verdict)
     else:
         _wake_for(domain, (name, entity), onset_us, due_us)
+
+
+def _is_beside_more(domain: Domain, onset_us: int) -> bool:
+    """Claim that much else stands unexplained, or has begun at the same time as a fault."""
+    standing, lateness_us = domain.standing, domain.knob_us["lateness"]
+    return len(standing.free) >= CROWD or any(
+        len(standing.evidence.get(name, ())) >= astray.FEW
+        and abs(incident.onset_us - onset_us) <= lateness_us
+        for name, incident in domain.state.incidents.items()
+    )
 
 
 def _wait_us(domain: Domain, signature: str) -> int:
@@ -296,7 +306,7 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     incident.ranking = [
         (signatures[fault[0]].name, fault[1], round(score, 6)) for fault, score in verdict.ranking
     ]
-    named = verdict.confidence >= domain.rules.knobs.named
+    named = verdict.confidence > domain.rules.knobs.named
     incident.state = "open" if named else "suspected"
     incident.onset_us = min(incident.onset_us, verdict.candidate.onset_us)
     _look_when_final(domain, incident, verdict)

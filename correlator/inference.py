@@ -223,7 +223,12 @@ class Search:
         scored.sort(key=lambda one: (-one[0], one[1]))
         others = [(weighed.candidates[i].fault, score) for score, i in scored[:RANKS_MAX]]
         picked = (weighed.candidates[i] for i in rest)
-        margin = min(here_total - best_total, astray.margin(self.look, own, picked))
+        # Without a fault nothing is lost but what it adds, though the search may find less.
+        margin = min(
+            here_total - best_total,
+            own.gain - self.look.least,
+            astray.margin(self.look, own, picked),
+        )
         final = self._margin_final(weighed, own, margin)
         ranking = [(own.fault, own.gain), *others]
         verdict = Verdict(own, margin, final, _sigmoid(margin), ranking, [])
@@ -306,7 +311,7 @@ def component(look: Look, start: SymptomKey) -> Component:
     met: set[Fault] = set()
     crowds: list[Candidate] = []
     while waiting and len(found.symptoms) < COMPONENT_MAX:
-        causes = look.codebook.causes(*waiting.pop())
+        causes = look.standing.causes(waiting.pop())
         faults = [fault for fault in causes if fault not in met]
         met.update(faults)
         for fault in _largest_first(look, faults):
@@ -338,7 +343,7 @@ def explain(look: Look, found: Component) -> Explanation:
     symptoms = sorted(found.symptoms)
     explanation = Search(look).explain(symptoms, _likeliest(found.candidates))
     rest = (key for key in symptoms if key not in explanation.owner)
-    left = {fault for key in rest for fault in look.codebook.causes(*key)} & found.spared
+    left = {fault for key in rest for fault in look.standing.causes(key)} & found.spared
     weighed = (look.candidate(fault)[0] for fault in sorted(left))
     more = [candidate for candidate in weighed if candidate is not None]
     if not more:

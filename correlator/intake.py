@@ -6,7 +6,7 @@ engine, once per input.
 
 from correlator import edits, liveness, planner
 from correlator.domain import Domain
-from correlator.sightings import bear_witness, clear, doubt, see
+from correlator.sightings import bear_witness, clear, date_back, doubt, see
 from correlator.symptoms import means
 from correlator.targets import STOPPED_BY_USER
 from schemas.inputs import Event, Fact, Level, State, Verdict
@@ -22,7 +22,7 @@ def event(domain: Domain, given: Event, *, spooled: bool = False) -> None:
     state = domain.state
     specs = domain.matchers.of(given.signal)
     beats = domain.matchers.absent.get(given.signal, ())
-    heals = given.state == "raised" and bool(given.attrs) and state.topology.heals(given.entity)
+    heals = given.state == "raised" and state.topology.heals(given.entity)
     if not specs and not beats and not heals:
         state.count("unmatched")
         return
@@ -63,9 +63,17 @@ def level(domain: Domain, given: Level) -> None:
         raised = _as_event(fact, given.source)
         if not (known and _refreshed(domain, raised)):
             event(domain, raised)
+            _date_back(domain, fact, given.source)
     for signal, entity in sorted(before.difference(now)):
         event(domain, Event(entity=entity, signal=signal, state="cleared", source=given.source))
     state.levels[given.source] = now
+
+
+def _date_back(domain: Domain, fact: Fact, source: str) -> None:
+    """Say of what a list tells for the first time since when it stands."""
+    if fact.since is not None:
+        for spec in domain.matchers.of(fact.signal):
+            date_back(domain, (spec.name, fact.entity), source, fact.since)
 
 
 def _as_event(fact: Fact, source: str) -> Event:

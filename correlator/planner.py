@@ -43,7 +43,7 @@ from correlator.state import HELD, EngineState, IncidentState, Sent
 from correlator.targets import not_its_way
 from schemas.base import digest, kind_of
 from schemas.inputs import Result
-from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS, Verb
+from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
 from schemas.rules import Policy, Step
 
 FENCE_PROOFS = {
@@ -97,7 +97,7 @@ def plan(domain: Domain, incident: IncidentState) -> None:
     reason = against_plan(laid)
     if reason is not None:
         _wait(laid, policy.name, reason)
-        _page_overdue(laid, {verb for entry in policy.do for verb in entry}, reason)
+        _page_overdue(laid, reason)
         return
     steps = with_replacements(laid, _steps(laid))
     _tell_owners(steps)
@@ -119,7 +119,8 @@ def _take(steps: list[PlannedStep]) -> PlannedStep | None:
             _wait(step.plan, f"{step.plan.policy.name} step {step.number}", reason)
             if reason.page:
                 _page(ready, step.plan.root, reason)
-            _page_overdue(step.plan, {step.verb}, reason)
+            if step.verb in DESTRUCTIVE_VERBS:
+                _page_overdue(step.plan, reason)
             return step
         for target in _in_turn(_placeable(ready)):
             _try(ready, target)
@@ -287,12 +288,12 @@ def _wait(laid: Plan, what: str, reason: Reason) -> None:
     say(laid.domain, laid.incident, what, reason)
 
 
-def _page_overdue(laid: Plan, verbs: set[Verb], reason: Reason) -> None:
-    """Call a person when what destroys, or calls one, has waited as long as any hold may (I8)."""
+def _page_overdue(laid: Plan, reason: Reason) -> None:
+    """Call a person when a plan, or what destroys, has waited for as long as any hold may (I8)."""
     state, incident = laid.domain.state, laid.incident
     hold_max_us = round(laid.domain.rules.limits.hold_max * 1e6)
     is_paged = any(sent.verb == "page" for sent in incident.sent)
-    if is_paged or verbs.isdisjoint(DESTRUCTIVE_VERBS | {"page"}) or reason.code in ANSWERED:
+    if is_paged or reason.code in ANSWERED:
         return
     if state.live_us < incident.opened_us + hold_max_us:
         return

@@ -105,7 +105,7 @@ def _missing(look: Look, verdict: Verdict) -> Iterator[Evidence]:
     for (index, _), total in profile.totals.items():
         counts[index] = counts.get(index, 0) + total
     for (index, _, _), listed in profile.times.items():
-        counts[index] -= len(listed)
+        counts[index] = counts.get(index, 0) - len(listed)
     absent = look.codebook.missing(profile.fault, look.sightings, MISSING_NAMED_MAX)
     for index, named in sorted(absent.items()):
         cell, count = cells[index], max(counts[index], len(named))

@@ -4,6 +4,7 @@ Called by the intake of events and by liveness; decides nothing about causes.
 """
 
 from collections import deque
+from datetime import datetime
 
 from correlator.domain import Domain
 from correlator.rules.paths import walk
@@ -17,6 +18,8 @@ EXPECTED_P = 0.5
 """A cell at least this sure makes its symptom no news to an incident that names the fault."""
 SURE = 0.999
 """Confidence above which no policy waits for more."""
+LIST_US = 30_000_000
+"""Lists lie no further apart: what claims to be older may come from a clock that was set."""
 TOLD_MAX = 16
 """Sources of a symptom whose last stamp is kept: a host is watched by about ten."""
 CORROBORATED = 2
@@ -56,14 +59,15 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     sighting.is_unknown = False
     _keep_id(sighting, event)
     if not spooled:
-        _testify(domain, sighting, event)
+        _keep_time(domain, event)
+        _testify(domain, key, sighting, event)
     _awaited(domain, key[0])
 
 
-def _testify(domain: Domain, sighting: Sighting, event: Event) -> None:
+def _testify(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
     """Know from now on who sees a symptom, and over which network."""
-    source = _source(event)
-    is_new = source not in sighting.witnesses and len(sighting.witnesses) < KEPT_MAX
+    source, known = _source(event), len(sighting.witnesses)
+    is_new = source not in sighting.witnesses and known < KEPT_MAX
     if is_new:
         sighting.witnesses[source] = domain.state.live_us
     if source not in sighting.witnesses:
@@ -73,6 +77,8 @@ def _testify(domain: Domain, sighting: Sighting, event: Event) -> None:
     if source not in over:
         over.append(source)
         is_new = True
+    if len(sighting.witnesses) != known:
+        domain.retold(key)
     if is_new:
         _witnessed(domain, sighting)
     bear_witness(domain, sighting, source)
@@ -109,7 +115,8 @@ def doubt(domain: Domain, key: SymptomKey, event: Event) -> None:
     if sighting is None or event.state != "unknown":
         return
     source = _source(event)
-    sighting.witnesses.pop(source, None)
+    if sighting.witnesses.pop(source, None) is not None:
+        domain.retold(key)
     sighting.told_us.pop(source, None)
     sighting.is_unknown = not sighting.witnesses
 
@@ -120,6 +127,28 @@ def _source(event: Event) -> str:
 
 def _at_us(event: Event) -> int | None:
     return None if event.at is None else to_microseconds(event.at)
+
+
+def _keep_time(domain: Domain, event: Event) -> None:
+    """Learn how far a source's clock is behind the log's: its quickest word comes nearest."""
+    at_us = _at_us(event)
+    if at_us is not None and event.source:
+        behind_us, clocks = domain.state.log_us - at_us, domain.state.clocks
+        clocks[event.source] = min(behind_us, clocks.get(event.source, behind_us))
+
+
+def date_back(domain: Domain, key: SymptomKey, source: str, since: datetime) -> None:
+    """Let a symptom that a list tells first have begun when the list says: that word was lost.
+
+    Counted on the source's own clock as it was seen to go, and for no longer than lists lie apart.
+    """
+    state, sighting = domain.state, domain.state.sightings.get(key)
+    behind_us = state.clocks.get(source)
+    if sighting is None or sighting.first_us != state.live_us or behind_us is None:
+        return
+    age_us = state.log_us - behind_us - to_microseconds(since)
+    sighting.first_us -= min(max(0, age_us), LIST_US)
+    domain.standing.changed(key)
 
 
 def _is_older(
@@ -219,7 +248,7 @@ def _seen_again(domain: Domain, key: SymptomKey, sighting: Sighting) -> None:
 def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
     """A symptom stands again: who saw it before it ended bears no witness to this (I3)."""
     gone_us = domain.state.live_us - (sighting.cleared_us or 0)
-    over = _is_over(domain, sighting.incident, gone_us)
+    over = _is_over(domain, sighting.incident, gone_us) or not domain.is_shown(key)
     sighting.cleared_us = None
     domain.standing.turned(key, stands=True)
     sighting.witnesses.clear()

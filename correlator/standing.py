@@ -62,6 +62,10 @@ class Standing:
         for fault in causes:
             self.support.setdefault(fault, {})[key] = None
 
+    def causes(self, key: SymptomKey) -> tuple[Fault, ...]:
+        """Return the faults that a symptom is known by."""
+        return self._faults.get(key, ())
+
     def remove(self, key: SymptomKey, incident_id: str | None) -> None:
         """Forget a symptom, and that an incident held it."""
         self._unsupport(key)

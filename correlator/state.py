@@ -53,6 +53,11 @@ class Sighting:
     is_unknown: bool = False
     """Whoever saw it knows no longer whether it is so."""
 
+    @property
+    def tellers(self) -> list[str]:
+        """Return who sees it, as entities, sorted; what one tells by several ways is his alone."""
+        return sorted({name.partition("/")[0] for name in self.witnesses})
+
 
 @dataclass(slots=True)
 class Clear:
@@ -187,6 +192,8 @@ class EngineState:
     alive: dict[SymptomKey, int] = field(default_factory=dict)
     overtaking: dict[SymptomKey, Clear] = field(default_factory=dict)
     pulses: dict[str, tuple[int, str]] = field(default_factory=dict)
+    clocks: dict[str, int] = field(default_factory=dict)
+    """Source → the least that the log's stamp was ahead of its own clock."""
     heard_us: dict[str, int] = field(default_factory=dict)
     """Host → when its own collector was last heard, live time."""
     levels: dict[str, list[tuple[str, str]]] = field(default_factory=dict)

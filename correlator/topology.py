@@ -13,6 +13,7 @@ from typing import Any
 import networkx as nx
 
 from schemas.base import is_entity, kind_of
+from schemas.inputs import Event
 from schemas.topology import HealingRule, TopologySchema
 
 RELATION_STRENGTH = (
@@ -35,6 +36,15 @@ CUTS_MAX = 500
 
 Edge = tuple[str, str, str]
 """(dependant, relation, dependency)."""
+
+
+def _named(rule: HealingRule, event: Event) -> str | None:
+    """Return the parent that an attribute names."""
+    named = event.attrs.get(str(rule.attr))
+    if not isinstance(named, str) or not named:
+        return None
+    parent = named if named.startswith(f"{rule.to}:") else f"{rule.to}:{named}"
+    return parent if is_entity(parent) else None
 
 
 @dataclass
@@ -221,18 +231,25 @@ class Topology:
         return False
 
     def heals(self, entity: str) -> bool:
-        """Claim that an event's attributes may prove an edge of the entity."""
+        """Claim that an event may prove an edge of the entity."""
         return bool(self._healing) and kind_of(entity) in self._healing
 
-    def healing_parent(self, entity: str, attrs: dict[str, object]) -> Iterator[Edge]:
-        """Yield edges that an event's attributes prove for its entity."""
-        for rule in self._healing.get(kind_of(entity), ()):
-            named = attrs.get(rule.attr)
-            if isinstance(named, str) and named:
-                stated = named.startswith(f"{rule.to}:")
-                parent = named if stated else f"{rule.to}:{named}"
-                if is_entity(parent):
-                    yield entity, rule.relation, parent
+    def healing_parent(self, event: Event) -> Iterator[Edge]:
+        """Yield edges that an event proves for its entity: what it names goes before who tells."""
+        known: set[str] = set()
+        for rule in self._healing.get(kind_of(event.entity), ()):
+            parent = _named(rule, event) if rule.attr else self._teller_at(rule, event)
+            if parent is not None and rule.relation not in known:
+                known.add(rule.relation)
+                yield event.entity, rule.relation, parent
+
+    def _teller_at(self, rule: HealingRule, event: Event) -> str | None:
+        """Return what a teller runs on, if only who is there could tell."""
+        teller = (event.source or "").partition("/")[0]
+        if event.signal not in rule.signals or kind_of(teller) != rule.by:
+            return None
+        places = [one for one in self.dependencies(teller) if kind_of(one) == rule.to]
+        return places[0] if len(places) == 1 else None
 
     def neighbourhood(self, nodes: Iterable[str], hops: int, bound: int) -> set[str] | None:
         """Return all nodes within so many hops either way, or None when there are over `bound`."""

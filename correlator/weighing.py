@@ -56,6 +56,7 @@ class Look:
         self._recovering: dict[str, bool] = {}
         self._seek_us = now_us - now_us % SEEK_STEP_US
         self._lateness_us = self.rules.lateness_us
+        self._settle_us = round(self.knobs.settle * 1e6)
         self._priors = [math.log(s.prior) - math.log1p(-s.prior) for s in self.rules.signatures]
 
     def leak(self, key: SymptomKey) -> float:
@@ -245,11 +246,11 @@ class Look:
         self._granted.clear()
 
     def _grants(self, key: SymptomKey) -> Iterator[tuple[str, float]]:
-        for fault in self.codebook.causes(*key) if self.standing.settled else ():
+        for fault in self.standing.causes(key) if self.standing.settled else ():
             for name in self.standing.settled_at(fault[1]):
                 if self.standing.settled[name].fault != fault:
                     continue
-                index = self.codebook.cell_of(fault, *key)
+                index = self.codebook.cell_of(fault, *key, self.tellers(key))
                 if index is None:
                     continue
                 cell = self.rules.signatures[fault[0]].cells[index]
@@ -313,9 +314,13 @@ class Look:
         profile.put(self._shown(fault, self.standing.support[fault]))
         return profile
 
+    def tellers(self, key: SymptomKey) -> list[str]:
+        """Return who sees a symptom."""
+        return self.sightings[key].tellers
+
     def _shown(self, fault: Fault, keys: Iterable[SymptomKey]) -> Iterator[Shown]:
         """Yield those of some symptoms that a fault shows."""
-        for key, cell in self.codebook.cells_of(fault, keys):
+        for key, cell in self.codebook.cells_of(fault, keys, self.tellers):
             sighting, group = self.sightings[key], (cell, kind_of(key[1]), self.leak(key))
             yield key, group, sighting.first_us, sighting.cleared_us is None
 
@@ -455,10 +460,16 @@ class Look:
         return nats
 
     def _refuted(self, fault: Fault, onset_us: int) -> bool:
-        """Claim that what cannot be beside a fault was seen since its onset, and not long ago."""
+        """Claim that what cannot be beside a fault was seen since its onset, and not long ago.
+
+        What began when all had settled is of another fault: one does not undo the other.
+        """
+        until_us = onset_us + self._settle_us
         for symptom, node, fresh_us in self.codebook.refuting(fault):
             sighting = self.sightings.get((symptom, node))
             if sighting is None or self.now_us - sighting.last_us > fresh_us:
+                continue
+            if sighting.first_us > until_us:
                 continue
             if sighting.cleared_us is None or sighting.cleared_us >= onset_us - self._lateness_us:
                 return True

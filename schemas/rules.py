@@ -43,7 +43,7 @@ class Knobs(Strict):
         "18s", validate_default=True, description="the same while confidence is weak"
     )
     confident: Probability = Field(0.9, description="at least this opens after wait")
-    named: Probability = Field(0.5, description="below it an incident stays suspected")
+    named: Probability = Field(0.5, description="up to it an incident stays suspected")
     settle: Duration = Field(
         "60s", validate_default=True, description="quiet after the last clear that closes"
     )
@@ -269,6 +269,9 @@ class Cell(Strict):
     see: str | None = Field(None, description="symptom, or bare signal")
     any: list[str] | None = Field(None, min_length=1, description="one of these symptoms")
     at: str = Field("self", description="self, or kinds joined by dots; ^kind goes up")
+    by: str | None = Field(
+        None, description="not where it is seen, as `at`, but who alone sees it; wants optional"
+    )
     p: Probability = Field(description="chance to see it on an entity there")
     within: Duration = Field(description="of the onset")
     spurious: Probability | None = Field(None, description="chance to see it with no cause")
@@ -283,6 +286,9 @@ class Cell(Strict):
     def _one_name(self) -> "Cell":
         if (self.see is None) == (self.any is None):
             msg = "a cell needs either see or any"
+            raise ValueError(msg)
+        if self.by is not None and (self.at != "self" or not self.optional):
+            msg = "a cell with by has no at, and is optional: of whom it is told nobody can say"
             raise ValueError(msg)
         return self
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import EntityId, Strict, Wire
 
@@ -32,12 +32,21 @@ class EdgeRule(Strict):
 
 
 class HealingRule(Strict):
-    """An event attribute that names the present parent of its entity."""
+    """What of an event names the present parent of its entity: an attribute, or who tells it."""
 
     kind: str = Field(description="kind of the entity the event is about, e.g. vm")
-    attr: str = Field(description="attribute that holds the parent, e.g. host")
+    attr: str | None = Field(None, description="attribute that holds the parent, e.g. host")
+    by: str | None = Field(None, description="or: who tells it runs on the parent, e.g. collector")
+    signals: tuple[str, ...] = Field((), description="with by: only who is there can tell these")
     relation: str = Field(description="edge it proves, e.g. hosted_by")
     to: str = Field(description="kind of the parent, e.g. host")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "HealingRule":
+        if (self.attr is None) == (self.by is None) or (self.by is None) == bool(self.signals):
+            msg = "a healing rule needs either attr, or by and its signals"
+            raise ValueError(msg)
+        return self
 
 
 class TopologySchema(Strict):

@@ -440,10 +440,18 @@ def _microseconds(duration_s: float | None) -> int | None:
 
 
 def _cell(document: _Document, index: int, cell: Cell, sources: _Sources) -> CellSpec:
-    place = document.where("symptoms", index, "at")
-    path = _path(sources, place, cell.at)
+    place = document.where("symptoms", index, "at" if cell.by is None else "by")
+    path = _path(sources, place, cell.at if cell.by is None else cell.by)
     names = tuple(cell.any) if cell.any else (str(cell.see),)
-    return CellSpec(names, path, cell.p, round(cell.within * 1e6), cell.optional, cell.required)
+    return CellSpec(
+        names,
+        path,
+        cell.p,
+        round(cell.within * 1e6),
+        cell.optional,
+        cell.required,
+        is_told=cell.by is not None,
+    )
 
 
 def _add_bare_signals(sources: _Sources, symptoms: dict[str, SymptomSpec], knobs: Knobs) -> None:

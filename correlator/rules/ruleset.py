@@ -93,6 +93,8 @@ class CellSpec:
     within_us: int
     optional: bool = False
     required: bool = False
+    is_told: bool = False
+    """The path leads to those who see it and are alone with it, on whatever entity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def test_signatures_show_signals_only_on_kinds_that_they_are_told_of(nfvi: RuleS
         (signature.name, signal, kind)
         for signature in nfvi.signatures
         for cell in signature.cells
+        if not cell.is_told
         for kind in [cell.path[-1].kind if cell.path else signature.root]
         for symptom in cell.symptoms
         for signal in nfvi.symptoms[symptom].signals

@@ -87,8 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", choices=("text", "json"), default="text")
     given = parser.parse_args(arguments)
     seeds = range(given.seed, given.seed + given.runs)
-    start = time.monotonic()
-    found = list(until(outcomes(seeds, given.jobs, Console(stderr=True)), given.minutes))
+    start, console = time.monotonic(), Console(stderr=True)
+    console.print(f"seeds {seeds.start} to {seeds.stop - 1}", highlight=False)
+    found = list(until(outcomes(seeds, given.jobs, console), given.minutes))
     figures = summary(found)
     bad = [outcome for outcome in found if outcome.violations]
     if given.output == "json":

@@ -176,6 +176,48 @@ KEPT = (
         "policy, which calls a person, was never asked (I8).",
     ),
     Kept(
+        74758,
+        "A lost management network and a liar about the tenant network: the verdict must stand "
+        "whichever one witness is wrong (I3, H5).",
+    ),
+    Kept(
+        75068,
+        "A liar of two networks, and a BMC that said OFF as the second witness (H5, X22).",
+    ),
+    Kept(
+        73916,
+        "An uplink of a rack was lost and few observers were left; in the moment in which the rack "
+        "was no longer named a host of it was fenced, its neighbours silent and unexplained (H7).",
+    ),
+    Kept(
+        74100,
+        "After a restore an incident that held nothing was checked at once for its end (I11).",
+    ),
+    Kept(
+        73004,
+        "An evacuation was refused, the rest of the plan waited to let the host back, and nobody "
+        "was called about the VM (I8, H18).",
+    ),
+    Kept(
+        74103,
+        "A cable or its card, nobody could say; nobody was told of it for minutes (I8).",
+    ),
+    Kept(
+        75491,
+        "A person asked for the whole ladder twice: a third fence of one host is their decision "
+        "(the oracle was wrong, I5).",
+    ),
+    Kept(
+        91629,
+        "A VM crashed soon after its evacuation: its silence was still given to the host that it "
+        "had left, so that the crash had one witness for ever (I8, X18).",
+    ),
+    Kept(
+        77040,
+        "A host stayed dead past its maintenance, and its silence belonged to the rack that had "
+        "failed before: a session's end asks anew of all that stands on its host (C18).",
+    ),
+    Kept(
         73,
         "A host that was kept from its storage must not get it back before the copies that moved "
         "away are ended there; it was the simulated operator who did so (I2).",

@@ -24,9 +24,11 @@ WELL_US = 10 * SECOND_US
 EPOCH_KNOWN_US = SECOND_US // 2
 """By then every actuator has read who owns the domain."""
 INCIDENT_US = 150 * SECOND_US
-"""An incident that waits, and is older than this, is stuck: a person must know (d5: 120 s)."""
+"""An incident that has waited for so long is stuck: a person must know (d5: 120 s)."""
 VAIN_US = 200 * SECOND_US
 """So long after what was tried in vain it is stuck: as before, and a minute in which it ends."""
+COMES_BACK_S = 60.0
+"""A VM that serves so long after an attempt needs nobody."""
 FINAL_WORDS = frozenset(
     {"opted_out", "stopped_by_user", "maintenance", "rejected", "guard_only_if", "dry_run_result"}
 )
@@ -92,6 +94,8 @@ class Oracles:
     """Incidents for which something was done."""
     waiting: dict[str, str] = field(default_factory=dict)
     """Incident → what its plan waits for."""
+    waits_us: dict[str, int] = field(default_factory=dict)
+    """Incident → since when its plan has waited, whatever for, without doing anything grave."""
     tried: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Key of a destructive action that was not taken back → (its incident, verb, target)."""
     vain: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
@@ -159,8 +163,9 @@ class Oracles:
         if result.state == "CONFIRMED":
             self.confirmed.add(result.idempotency_key)
         if result.state not in ("ACCEPTED", "RUNNING"):
+            if result.idempotency_key not in self.ended:  # else told twice
+                self._on_end(result)
             self.ended.add(result.idempotency_key)
-            self._on_end(result)
 
     def _on_end(self, result: Result) -> None:
         """Remember what was tried in vain, until something brings its target back."""
@@ -170,6 +175,13 @@ class Oracles:
         elif name:
             words = f"{verb} {target}: {result.state}"
             self.vain[name, target] = self.world.kernel.now_us, words
+            self.world.kernel.after(COMES_BACK_S, lambda: self._forget_what_serves(name, target))
+
+    def _forget_what_serves(self, name: str, target: str) -> None:
+        """Let go of a VM that came back by what was done before, or by itself."""
+        kind, _, vm = target.partition(":")
+        if kind == "vm" and self.world.serves(vm):
+            self.vain.pop((name, target), None)
 
     # ---- what the engine says ----------------------------------------------------------
 
@@ -187,8 +199,11 @@ class Oracles:
         if said.verdict == "act":
             self.acted.add(name)
             self.waiting.pop(name, None)
+        elif said.reason in FINAL_WORDS and f" {said.entity}:" in said.text:
+            self.waiting.pop(name, None)  # It is of the root itself: there is nothing to wait for.
         elif said.verdict in ("wait", "refuse") and not self._ends_a_matter(name, said):
             self.waiting[name] = said.reason
+            self.waits_us.setdefault(name, self.world.kernel.now_us)
 
     def _ends_a_matter(self, name: str, said: Decision) -> bool:
         doubts_deed = said.reason == "confidence_below_policy" and name in self.acted
@@ -205,11 +220,12 @@ class Oracles:
         if self.roots.setdefault(name, root) != root:  # Another plan, which has said nothing yet.
             self.roots[name] = root
             self.waiting.pop(name, None)
+            self.waits_us.pop(name, None)
 
     def _came_to_an_end(self, name: str, entity: str) -> None:
         """An incident that waited too long must have called a person (I8)."""
         now_us = self.world.kernel.now_us
-        age_us = now_us - self.opened_us.pop(name, now_us)
+        age_us = now_us - max(self.opened_us.pop(name, now_us), self.waits_us.get(name, now_us))
         if age_us > INCIDENT_US and name in self.waiting and name not in self.paged:
             text = f"incident of {entity} waited ({self.waiting[name]}) for {age_us // SECOND_US} s"
             self._broken("I8", f"{text}, nobody was paged", entity.partition(":")[2])
@@ -239,6 +255,7 @@ class Oracles:
             self._allowed_now(action, name)
             self.tried[action.idempotency_key] = action.incident_id, action.verb, action.target
             self.waiting.pop(action.incident_id, None)  # Its decision may have died unsaid.
+            self.waits_us.pop(action.incident_id, None)
             self.vain.pop((action.incident_id, action.target), None)
 
     def _copy_has_proof(self, action: Action) -> None:

@@ -8,6 +8,7 @@ from correlator.engine import Engine, Stamped
 from correlator.evidence import Accusation, is_silent
 from schemas.inputs import Pulse
 from schemas.outputs import Action, Output
+from schemas.rules import Limits
 from tests.unit.test_guards import HOST, NEIGHBOUR, codes, dead, fenced, said
 from tests.worlds import START_US, Row, at, engine, event, feed
 
@@ -36,8 +37,8 @@ def test_all_doubts_are_asked() -> None:
     assert {speaks_now, shared_cause, silent_neighbour} <= set(guards.DESTRUCTIVE_GUARDS)
 
 
-def told(source: str, *planes: str) -> Accusation:
-    return Accusation(0, source, planes)
+def told(source: str, *planes: str, second: int = 0) -> Accusation:
+    return Accusation(second * 1_000_000, source, planes)
 
 
 @pytest.mark.parametrize(
@@ -46,13 +47,33 @@ def told(source: str, *planes: str) -> Accusation:
         pytest.param([], False, id="nobody"),
         pytest.param([told("a", "mgmt"), told("b", "mgmt")], False, id="one plane"),
         pytest.param([told("a", "mgmt"), told("b", "tenant")], True, id="a plane each"),
+        pytest.param(
+            [told("a", "mgmt"), told("b", "tenant", second=3)], False, id="a plane each, later"
+        ),
+        pytest.param([told("a", "mgmt", "tenant"), told("b")], False, id="all by one"),
+        pytest.param(
+            [told("a", "mgmt"), told("b", "mgmt", "tenant", second=3)], False, id="later by one"
+        ),
+        pytest.param(
+            [told("a", "mgmt", "tenant"), told("b", "mgmt", second=3)], False, id="first by one"
+        ),
+        pytest.param([told("a", "mgmt", "tenant"), told("b", "mgmt")], True, id="at once"),
+        pytest.param([told("a", "mgmt", "tenant"), told("b", "mgmt", "storage")], True, id="both"),
+        pytest.param(
+            [
+                *(told(one, "mgmt") for one in "ab"),
+                *(told(one, "tenant", second=3) for one in "cd"),
+            ],
+            True,
+            id="each by two",
+        ),
         pytest.param([told("a", "mgmt"), told("b")], False, id="a fact that names no plane"),
     ],
 )
-def test_silence_is_two_planes_whatever_else_is_told(
+def test_silence_is_two_planes_whichever_one_witness_is_wrong(
     told_of: list[Accusation], *, expected: bool
 ) -> None:
-    assert is_silent(told_of, 2) is expected
+    assert is_silent(told_of, Limits()) is expected
 
 
 # ---- what one life of a symptom leaves to the next ------------------------------------------

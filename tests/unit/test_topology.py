@@ -1,5 +1,7 @@
 """The dependency graph under construction, edits and cuts."""
 
+from typing import Any
+
 import networkx as nx
 import pytest
 
@@ -11,6 +13,7 @@ from correlator.topology import (
     from_document,
     short_form,
 )
+from schemas.inputs import Event
 from schemas.topology import HealingRule, KindRule, RelationRule, TopologySchema
 
 SCHEMA = TopologySchema(
@@ -18,6 +21,15 @@ SCHEMA = TopologySchema(
     relations={"hosted_by": RelationRule(), "watches": RelationRule(carries=False)},
     healing=[HealingRule(kind="vm", attr="host", relation="hosted_by", to="host")],
 )
+
+
+def event(
+    entity: str,
+    signal: str = "s",
+    source: str | None = None,
+    attrs: dict[str, Any] | None = None,
+) -> Event:
+    return Event(entity=entity, signal=signal, source=source, attrs=attrs or {})
 
 
 @pytest.mark.parametrize(
@@ -205,8 +217,32 @@ def test_an_event_heals_by_the_attribute_the_schema_names(
     placed: Topology, attrs: dict[str, object], parents: list[str]
 ) -> None:
     healed = [("vm:1", "hosted_by", parent) for parent in parents]
-    assert list(placed.healing_parent("vm:1", attrs)) == healed
-    assert list(placed.healing_parent("app:1", attrs)) == []
+    assert list(placed.healing_parent(event("vm:1", attrs=attrs))) == healed
+    assert list(placed.healing_parent(event("app:1", attrs=attrs))) == []
+
+
+@pytest.mark.parametrize(
+    ("signal", "source", "attrs", "parents"),
+    [
+        pytest.param("vm.event", "collector:h2/libvirt", {}, ["host:h2"], id="only it can tell"),
+        pytest.param("vm.event", "collector:h2", {"host": "h3"}, ["host:h3"], id="named first"),
+        pytest.param("vm.hb.lost", "collector:h2/probe", {}, [], id="a probe may be anywhere"),
+        pytest.param("vm.event", "collector:none", {}, [], id="a teller that runs nowhere"),
+        pytest.param("vm.event", "host:h2", {}, [], id="a teller of another kind"),
+        pytest.param("vm.event", None, {}, [], id="nobody says so"),
+    ],
+)
+def test_who_alone_can_tell_of_a_guest_is_where_it_is(
+    signal: str, source: str | None, attrs: dict[str, object], parents: list[str]
+) -> None:
+    told = HealingRule(
+        kind="vm", by="collector", signals=("vm.event",), relation="hosted_by", to="host"
+    )
+    schema = TopologySchema(healing=[*SCHEMA.healing, told])
+    placed = build([], [("collector:h2", "runs_on", "host:h2")], schema)[0]
+    healed = [("vm:1", "hosted_by", parent) for parent in parents]
+    given = event("vm:1", signal=signal, source=source, attrs=attrs)
+    assert list(placed.healing_parent(given)) == healed
 
 
 def test_a_document_and_a_copy_give_the_same_graph(placed: Topology) -> None:
