@@ -1,6 +1,7 @@
 """``firstfault run``: the correlator on a log that grows."""
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def run(
 ) -> None:
     """Fold a log as it grows, and append what is found and what is to be done about it.
 
-    Ends with Ctrl-C. Nothing is lost: what was read is in the log, and is folded again.
+    Ends with Ctrl-C or SIGTERM. Nothing is lost: all of it is in the log, and is folded again.
     """
     from firstfault.local import Correlator, Site, alone
     from firstfault.log.local import open_local
@@ -48,6 +49,9 @@ def run(
         )
 
     async def whole() -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel if task else int)
         log = open_local(local)
         try:
             async with alone(local):
@@ -59,5 +63,5 @@ def run(
     spare_collections()
     try:
         asyncio.run(whole())
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:
         err.print("stopped")

@@ -13,7 +13,8 @@ from typing import Any
 
 from firstfault.log import Message
 from firstfault.log.local import LocalLog, open_local
-from schemas.base import from_microseconds
+from firstfault.playback import open_playback
+from schemas.base import document_of, from_microseconds
 
 LOG = "firstfault.log.v1"
 ONE, OTHER = "app:vm00001-a1", "app:vm00016-a2"
@@ -129,3 +130,37 @@ def test_only_one_correlator_runs_on_a_log(tmp_path: Path) -> None:
         await log.close()
 
     asyncio.run(story())
+
+
+def test_the_log_replays_to_what_was_said_live(tmp_path: Path) -> None:
+    async def story() -> None:
+        log = open_local(tmp_path)
+        with correlator(tmp_path) as first:
+            await log.append(LOG, [Message("default", frame(1, *crash(ONE)))])
+            await until(log, INCIDENTS, 1)
+            first.send_signal(signal.SIGKILL)
+        with correlator(tmp_path):
+            await log.append(LOG, [Message("default", frame(2, *crash(OTHER)))])
+            await log.append(LOG, [Message("default", frame(2, *crash(OTHER)))])
+            end_s = time.monotonic() + PATIENCE_S
+            while len({one["incident_id"] for one in await said(log, INCIDENTS)}) < 2:
+                assert time.monotonic() < end_s
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(1.5)
+        live = {topic: unique(await said(log, topic)) for topic in (INCIDENTS, DECISIONS)}
+        await log.close()
+        playback = open_playback(tmp_path, rules="nfvi", topology=TOPOLOGY)
+        again: dict[str, list[dict[str, Any]]] = {INCIDENTS: [], DECISIONS: []}
+        for spoken in playback.outputs():
+            topic = {"incident": INCIDENTS, "decision": DECISIONS}.get(spoken.output.type)
+            if topic:
+                again[topic].append(document_of(spoken.output))
+        assert live[INCIDENTS] == unique(again[INCIDENTS])
+        assert live[DECISIONS] == unique(again[DECISIONS])
+
+    asyncio.run(story())
+
+
+def unique(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return documents without repeats, in order: a kill may have one said twice."""
+    return [one for number, one in enumerate(documents) if one not in documents[:number]]
