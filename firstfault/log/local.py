@@ -28,6 +28,7 @@ READ_MAX = 1_000
 """Records read at a time."""
 POLL_S = 0.005
 """How often a reader asks whether another process has appended."""
+CLOSED = "the log is closed; nothing was appended"
 TRIM_S = 10.0
 """How often what is older or more than is kept is dropped."""
 
@@ -80,6 +81,7 @@ class LocalLog:
         self._queue: queue.Queue[_Append | None] = queue.Queue(QUEUE_MAX)
         self._readers: set[_Reader] = set()
         self._trimmed_s = time.monotonic()
+        self._closed = False
         self._writer = threading.Thread(target=self._write, name="local-log", daemon=True)
         self._writer.start()
 
@@ -88,6 +90,8 @@ class LocalLog:
         _only_one(partition)
         if not messages:
             raise LogError("there is nothing to append")
+        if self._closed:
+            raise LogError(CLOSED)
         loop = asyncio.get_running_loop()
         told: asyncio.Future[int] = loop.create_future()
 
@@ -144,18 +148,28 @@ class LocalLog:
     # ---- the one thread that writes --------------------------------------------------------
 
     def _write(self) -> None:
-        with closing(_connected(self.file)) as db:
-            if self.pages_max is not None:
-                db.execute(f"PRAGMA max_page_count={self.pages_max:d}")
-            is_open = True
-            while is_open:
-                group = self._waiting()
-                is_open = group[-1] is not None
-                asked = [one for one in group if one is not None]
-                if asked:
-                    self._commit(db, asked)
-                if time.monotonic() - self._trimmed_s >= TRIM_S:
-                    self._trim(db)
+        try:
+            with closing(_connected(self.file)) as db:
+                if self.pages_max is not None:
+                    db.execute(f"PRAGMA max_page_count={self.pages_max:d}")
+                self._write_on(db)
+        finally:
+            self._closed = True
+            while not self._queue.empty():
+                left = self._queue.get()
+                if left is not None:
+                    left.done(LogError(CLOSED))
+
+    def _write_on(self, db: sqlite3.Connection) -> None:
+        is_open = True
+        while is_open:
+            group = self._waiting()
+            is_open = group[-1] is not None
+            asked = [one for one in group if one is not None]
+            if asked:
+                self._commit(db, asked)
+            if time.monotonic() - self._trimmed_s >= TRIM_S:
+                self._trim(db)
 
     def _waiting(self) -> list[_Append | None]:
         """Return what waits to be written, at least one; None, the last, says to end."""

@@ -204,3 +204,13 @@ def test_a_slow_reader_gets_all_in_pieces(tmp_path: Path) -> None:
         assert max(sizes) <= 1_000
 
     told(open_local(tmp_path), story)
+
+
+def test_a_closed_log_says_so_to_whoever_appends(tmp_path: Path) -> None:
+    async def story(log: Log) -> None:
+        await log.append(TOPIC, messages("a"))
+        await log.close()
+        with pytest.raises(LogError, match="closed"):
+            await log.append(TOPIC, messages("b"))
+
+    asyncio.run(story(open_local(tmp_path)))
