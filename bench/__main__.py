@@ -11,6 +11,7 @@ from bench import throughput
 from bench.clock import Figures
 from bench.incident_storm import incident_storm
 from bench.kddi import kddi
+from bench.local_log import local_log
 from bench.memory import bytes_per_entity
 from bench.scale import scale
 from bench.signing import signing
@@ -25,6 +26,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "single_fault": single_fault,
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
+    "local_log": local_log,
     "kddi": kddi,
     "signing": signing,
     "sla": sla,

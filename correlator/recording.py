@@ -24,7 +24,6 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 from correlator.engine import Stamped
 from correlator.frames import LOG, Doubles, input_line, letter_of, opened
 from correlator.importers import entity_id
-from firstfault.log.local import FILE, all_records
 from schemas.base import (
     Utc,
     canonical,
@@ -35,6 +34,7 @@ from schemas.base import (
 )
 from schemas.inputs import SIGNED, Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
+from schemas.topics import LOCAL_FILE
 
 LINE_BYTES_MAX = 512 * 1024
 """A longer line is no input: an event has some hundred bytes, a frame of fifty some kilobytes."""
@@ -100,8 +100,8 @@ def open_recording(path: Path) -> Recording:
     Raises:
         RecordingError: where there is nothing to read.
     """
-    if (path / FILE).is_file():
-        return _open_log(path / FILE)
+    if (path / LOCAL_FILE).is_file():
+        return _open_log(path / LOCAL_FILE)
     if path.is_dir():
         events = next((p for p in sorted(path.glob("events.jsonl*")) if p.is_file()), None)
         if events is None:
@@ -122,6 +122,8 @@ def open_recording(path: Path) -> Recording:
 
 def _open_log(file: Path) -> Recording:
     """Return a local log as the recording that it is."""
+    from firstfault.log.local import all_records  # noqa: PLC0415 - firstfault re-exports from here
+
     first = next((opened(0, 0, record.value) for record in all_records(file, LOG)), None)
     domain = first.domain if first and first.domain else "default"
     header = RecordingHeader(ticks="recorded", domain=domain)
@@ -226,7 +228,7 @@ _Found = tuple[int, bytes, Stamped | DeadLetter]
 
 def _found(recording: Recording, on_progress: Callable[[int], None] | None) -> Iterator[_Found]:
     """Yield what each line is, in their order; a header is nothing."""
-    if recording.events.name == FILE:
+    if recording.events.name == LOCAL_FILE:
         yield from _logged(recording.events)
         return
     decode = _decode_imported if recording.imported else _decode_line
@@ -247,6 +249,8 @@ def _found(recording: Recording, on_progress: Callable[[int], None] | None) -> I
 
 def _logged(file: Path) -> Iterator[_Found]:
     """Yield what the messages of a local log are, in their order."""
+    from firstfault.log.local import all_records  # noqa: PLC0415 - as above
+
     doubles = Doubles()
     for record in all_records(file, LOG):
         frame = opened(record.offset, record.log_us, record.value)

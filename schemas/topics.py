@@ -7,6 +7,9 @@ from pydantic import BaseModel
 from schemas.inputs import Frame
 from schemas.outputs import Action, DeadLetter, Decision, Incident
 
+LOCAL_FILE = "firstfault.db"
+"""The SQLite file of a log without a broker: a table for each topic."""
+
 
 class Topic(NamedTuple):
     """One topic: its name, its key, what is on it and for how long."""

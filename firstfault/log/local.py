@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from firstfault.log import LogError, Message, OffsetGoneError, Record, Span
+from schemas.topics import LOCAL_FILE
 
-FILE = "firstfault.db"
 BUSY_S = 5.0
 """How long an append waits for those of other processes."""
 GROUP_MAX = 256
@@ -227,7 +227,7 @@ def open_local(
     Raises:
         LogError: the folder cannot be written, or holds something else by that name.
     """
-    file = folder / FILE
+    file = folder / LOCAL_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with closing(_connected(file)) as db:

@@ -1,0 +1,84 @@
+"""Quiet events through the local log: appended, and folded from it, in frames of 10 and of 50."""
+
+import asyncio
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from bench import load
+from bench.clock import Figures, parse_all, seconds
+from bench.incident_storm import PACK
+from correlator.frames import LOG
+from correlator.live import Fold
+from correlator.replay import engine_for
+from correlator.rules import load_pack
+from firstfault.log import Message
+from firstfault.log.local import all_records, open_local
+from schemas.base import from_microseconds
+from schemas.topics import LOCAL_FILE
+
+EVENTS = 60_000
+FRAMES = (10, 50)
+AT_ONCE = 64
+"""Appends that wait for their commit at a time, as many collectors do."""
+
+
+def local_log() -> Figures:
+    """Return events per processor second, appended and folded, for each size of a frame."""
+    names = load.entities(1_000)
+    figures: Figures = {"events": EVENTS}
+    for size in FRAMES:
+        values = [_frame(number, size, names) for number in range(EVENTS // size)]
+        with tempfile.TemporaryDirectory() as folder:
+            appended_s = seconds(partial(_append, Path(folder), values))
+            folded_s = seconds(partial(_fold, Path(folder), names))
+        parsed_s = seconds(partial(parse_all, values))
+        figures[f"frames_of_{size}"] = {
+            "appended_per_s": round(EVENTS / appended_s),
+            "folded_per_s": round(EVENTS / folded_s),
+            "both_per_s": round(EVENTS / (appended_s + folded_s)),
+            "times_json_loads": round((appended_s + folded_s) / parsed_s, 2),
+        }
+    return figures
+
+
+def _frame(number: int, size: int, names: list[str]) -> bytes:
+    moment = from_microseconds(load.START_US + number * size * load.STEP_US)
+    inputs = [
+        {
+            "type": "event",
+            "event_id": f"{number}-{index}",
+            "entity": names[(number * size + index) % len(names)],
+            "signal": load.NOISE,
+            "at": moment,
+            "source": "collector:h0",
+        }
+        for index in range(size)
+    ]
+    frame = {"frame_id": f"collector:h0/b1/{number}", "domain": "bench", "inputs": inputs}
+    return json.dumps({**frame, "sent_at": moment}).encode()
+
+
+def _append(folder: Path, values: list[bytes]) -> None:
+    asyncio.run(_appended(folder, values))
+
+
+async def _appended(folder: Path, values: list[bytes]) -> None:
+    log = open_local(folder)
+    waiting = asyncio.Semaphore(AT_ONCE)
+
+    async def one(value: bytes) -> None:
+        async with waiting:
+            await log.append(LOG, [Message("bench", value)])
+
+    await asyncio.gather(*map(one, values))
+    await log.close()
+
+
+def _fold(folder: Path, names: list[str]) -> None:
+    rules = load_pack(PACK)
+    engine = engine_for(load.topology(names), rules, "bench", "recorded")
+    fold = Fold(engine, next_offset=1)
+    for record in all_records(folder / LOCAL_FILE, LOG):
+        fold.take(record)
