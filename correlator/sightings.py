@@ -55,7 +55,8 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
         sighting.last_us = state.live_us
         return
     elif _is_older(domain, sighting.stamps, event, spooled=spooled):
-        _seen_again(domain, key, sighting)
+        if not _is_told(sighting, event):
+            _seen_again(domain, key, sighting)
         return
     else:
         _again(domain, key, sighting, event)
@@ -163,10 +164,14 @@ def date_back(domain: Domain, key: SymptomKey, source: str, since: datetime) -> 
 def _is_same(sighting: Sighting, event: Event) -> bool:
     """Claim that an event is the one its source told last, on its way twice: no second sighting."""
     at_us, source = _at_us(event), _source(event)
-    if at_us is None or sighting.cleared_us is not None or sighting.stamps.get(source) != at_us:
-        return False
+    is_latest = at_us is not None and sighting.stamps.get(source) == at_us
+    return is_latest and sighting.cleared_us is None and _is_told(sighting, event)
+
+
+def _is_told(sighting: Sighting, event: Event) -> bool:
+    """Claim that a source has told a symptom already, of the same network."""
     plane = str(event.attrs.get("plane", "")) if event.attrs else ""
-    return source in (sighting.planes.get(plane, ()) if plane else sighting.witnesses)
+    return _source(event) in (sighting.planes.get(plane, ()) if plane else sighting.witnesses)
 
 
 def _is_older(

@@ -185,7 +185,7 @@ class Look:
             math.log(p / self.leak(key) + 1.0 - p)
             for part in (candidate.support, candidate.optional)
             for key, p in part.items()
-            if self.sightings[key].first_us >= settled.weighed_us
+            if self.sightings[key].came_us >= settled.weighed_us
         )
 
     def _gain_over(self, holder: str, candidate: Candidate, rival: Profile) -> float:
