@@ -18,8 +18,9 @@ EXPECTED_P = 0.5
 """A cell at least this sure makes its symptom no news to an incident that names the fault."""
 SURE = 0.999
 """Confidence above which no policy waits for more."""
-LIST_US = 30_000_000
-"""Lists lie no further apart: what claims to be older may come from a clock that was set."""
+LIST_US = 90_000_000
+"""Three lists of the slowest kind, for lists are lost too; what claims to be older may come from a
+clock that was set."""
 TOLD_MAX = 16
 """Sources of a symptom whose last stamp is kept: a host is watched by about ten."""
 CORROBORATED = 2
