@@ -18,8 +18,9 @@ EXPECTED_P = 0.5
 """A cell at least this sure makes its symptom no news to an incident that names the fault."""
 SURE = 0.999
 """Confidence above which no policy waits for more."""
-LIST_US = 30_000_000
-"""Lists lie no further apart: what claims to be older may come from a clock that was set."""
+LIST_US = 90_000_000
+"""Three lists of the slowest kind, for lists are lost too; what claims to be older may come from a
+clock that was set."""
 TOLD_MAX = 16
 """Sources of a symptom whose last stamp is kept: a host is watched by about ten."""
 CORROBORATED = 2
@@ -51,8 +52,12 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     sighting = state.sightings.get(key)
     if sighting is None:
         sighting = _first(domain, key, event, spooled=spooled)
+    elif _is_same(sighting, event):
+        sighting.last_us = state.live_us
+        return
     elif _is_older(domain, sighting.stamps, event, spooled=spooled):
-        _seen_again(domain, key, sighting)
+        if not _is_told(sighting, event):
+            _seen_again(domain, key, sighting)
         return
     else:
         _again(domain, key, sighting, event)
@@ -125,16 +130,22 @@ def _source(event: Event) -> str:
     return event.source or event.entity
 
 
+def _observer(source: str) -> str:
+    """Return who tells, in whichever way: his clock is one."""
+    return source.partition("/")[0]
+
+
 def _at_us(event: Event) -> int | None:
     return None if event.at is None else to_microseconds(event.at)
 
 
 def _keep_time(domain: Domain, event: Event) -> None:
-    """Learn how far a source's clock is behind the log's: its quickest word comes nearest."""
+    """Learn how far an observer's clock is behind the log's: his quickest word comes nearest."""
     at_us = _at_us(event)
     if at_us is not None and event.source:
         behind_us, clocks = domain.state.log_us - at_us, domain.state.clocks
-        clocks[event.source] = min(behind_us, clocks.get(event.source, behind_us))
+        observer = _observer(event.source)
+        clocks[observer] = min(behind_us, clocks.get(observer, behind_us))
 
 
 def date_back(domain: Domain, key: SymptomKey, source: str, since: datetime) -> None:
@@ -143,12 +154,25 @@ def date_back(domain: Domain, key: SymptomKey, source: str, since: datetime) -> 
     Counted on the source's own clock as it was seen to go, and for no longer than lists lie apart.
     """
     state, sighting = domain.state, domain.state.sightings.get(key)
-    behind_us = state.clocks.get(source)
+    behind_us = state.clocks.get(_observer(source))
     if sighting is None or sighting.first_us != state.live_us or behind_us is None:
         return
     age_us = state.log_us - behind_us - to_microseconds(since)
     sighting.first_us -= min(max(0, age_us), LIST_US)
     domain.standing.changed(key)
+
+
+def _is_same(sighting: Sighting, event: Event) -> bool:
+    """Claim that an event is the one its source told last, on its way twice: no second sighting."""
+    at_us, source = _at_us(event), _source(event)
+    is_latest = at_us is not None and sighting.stamps.get(source) == at_us
+    return is_latest and sighting.cleared_us is None and _is_told(sighting, event)
+
+
+def _is_told(sighting: Sighting, event: Event) -> bool:
+    """Claim that a source has told a symptom already, of the same network."""
+    plane = str(event.attrs.get("plane", "")) if event.attrs else ""
+    return _source(event) in (sighting.planes.get(plane, ()) if plane else sighting.witnesses)
 
 
 def _is_older(

@@ -54,6 +54,11 @@ class Sighting:
     """Whoever saw it knows no longer whether it is so."""
 
     @property
+    def came_us(self) -> int:
+        """Return when it became known: a list may tell late of what began long before."""
+        return max(self.first_us, min(self.witnesses.values(), default=0))
+
+    @property
     def tellers(self) -> list[str]:
         """Return who sees it, as entities, sorted; what one tells by several ways is his alone."""
         return sorted({name.partition("/")[0] for name in self.witnesses})

@@ -185,7 +185,7 @@ class Look:
             math.log(p / self.leak(key) + 1.0 - p)
             for part in (candidate.support, candidate.optional)
             for key, p in part.items()
-            if self.sightings[key].first_us >= settled.weighed_us
+            if self.sightings[key].came_us >= settled.weighed_us
         )
 
     def _gain_over(self, holder: str, candidate: Candidate, rival: Profile) -> float:
@@ -375,8 +375,8 @@ class Look:
             (index, _, _), first_us, _ = profile.entries[key]
             cell, age_us = cells[index], first_us - profile.onset_us
             window_us = cell.within_us + self._lateness_us
-            if age_us < -window_us:
-                continue  # It stood long before, for another reason.
+            if age_us < -self._lateness_us:
+                continue  # It stood before, for another reason.
             if not 0 <= age_us <= window_us:
                 candidate.late[key] = cell.p
             elif cell.optional:

@@ -105,8 +105,8 @@ def listed(second: float, since: float) -> Row:
     return second, Level.model_validate({"source": SOURCE, "facts": [fact]})
 
 
-def spoken(second: float, skew: float) -> Row:
-    return second, event("app:r0h0v1", "app.down", source=SOURCE, at=at(second + skew))
+def spoken(second: float, skew: float, part: str = "") -> Row:
+    return second, event("app:r0h0v1", "app.down", source=SOURCE + part, at=at(second + skew))
 
 
 def first_s(folding: Engine) -> float:
@@ -120,9 +120,10 @@ def first_s(folding: Engine) -> float:
         pytest.param([spoken(0, 0), listed(20, 5)], 15, id="as old as the list says"),
         pytest.param([spoken(0, 90), listed(20, 95)], 15, id="on the source's own clock"),
         pytest.param([spoken(0, -90), listed(20, -85)], 15, id="also on one that is behind"),
-        pytest.param([spoken(0, 0), listed(90, 5)], 30, id="no older than lists lie apart"),
+        pytest.param([spoken(0, 0), listed(120, 5)], 90, id="no older than three lists"),
         pytest.param([spoken(0, 0), listed(20, 25)], 0, id="nothing begins in the future"),
         pytest.param([listed(20, 5)], 0, id="a clock that nobody knows"),
+        pytest.param([spoken(0, 90, "/ovs"), listed(20, 95)], 15, id="its parts have one clock"),
     ],
 )
 def test_what_a_list_tells_first_is_dated_by_it(rows: list[Row], age_s: float) -> None:
@@ -135,6 +136,33 @@ def test_a_list_that_repeats_a_word_dates_nothing_back() -> None:
     folding = engine()
     feed(folding, [spoken(0, 0), (8, event("vm:r0h0v0", "vm.down")), listed(10, 1)])
     assert first_s(folding) == pytest.approx(-2)
+
+
+def told(second: float, since: float, state: str = "raised", source: str = SOURCE) -> Row:
+    stamp = at(since)
+    return second, event("vm:r0h0v0", "vm.down", state, source=source, at=stamp)
+
+
+@pytest.mark.parametrize(
+    ("again", "count"),
+    [
+        pytest.param([told(1, 0)], 1, id="the same word twice"),
+        pytest.param([told(1, 1)], 2, id="a word of its own"),
+        pytest.param([told(1, 0, source="collector:r0h1")], 2, id="another's word"),
+        pytest.param([told(1, 1, "cleared"), told(2, 0)], 1, id="overtaken by its end"),
+    ],
+)
+def test_a_word_on_its_way_twice_is_no_second_sighting(again: list[Row], count: int) -> None:
+    folding = engine()
+    feed(folding, [told(0.1, 0), *again])
+    assert folding.state.sightings["vm.down", "vm:r0h0v0"].count == count
+
+
+def test_what_a_list_tells_late_came_with_the_list() -> None:
+    folding = engine()
+    feed(folding, [spoken(0, 0), listed(20, 5)])
+    sighting = folding.state.sightings["vm.down", "vm:r0h0v0"]
+    assert sighting.came_us - sighting.first_us == 15 * SECOND_US
 
 
 # ---- guests that are elsewhere -------------------------------------------------------------------
