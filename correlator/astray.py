@@ -7,9 +7,10 @@ end shows counts for that in full.
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from correlator.codebook import Fault
-from correlator.profiles import Candidate, Profile
+from correlator.profiles import Candidate, Place
 from correlator.weighing import Look
 from schemas.base import kind_of
 
@@ -19,6 +20,15 @@ FEW = 8
 """Symptoms from which on a fault may have taken along a guest that it is not known to hold."""
 AT_ONCE_US = 1_000_000
 """Onsets are no better known than this: the periods of what watches guests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """A fault that many show, and how many of each kind it may take with it."""
+
+    fault: Fault
+    onset_us: int
+    totals: dict[Place, int]
 
 
 def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
@@ -80,15 +90,20 @@ def _guest(look: Look, entity: str) -> str | None:
     return next((one for one in near if any(name == HOSTED_BY for _, name in up[one])), None)
 
 
-def _crowds(look: Look, chosen: Iterable[Candidate]) -> Iterator[Profile]:
-    """Yield the faults that took more with them: chosen in this look, or granted before."""
+def _crowds(look: Look, chosen: Iterable[Candidate]) -> Iterator[Crowd]:
+    """Yield the faults that took more with them: chosen in this look, or granted before.
+
+    What is granted is taken as its incident has it: a profile is as old as the last that asked.
+    """
     standing = look.standing
-    yield from (one.profile for one in chosen if len(one.shows) >= FEW)
+    for one in chosen:
+        if len(one.shows) >= FEW:
+            yield Crowd(one.fault, one.onset_us, one.profile.totals)
     for name in sorted(standing.settled):
-        is_crowd = len(standing.evidence.get(name, ())) >= FEW
-        profile = look.profile(standing.settled[name].fault) if is_crowd else None
-        if profile is not None:
-            yield profile
+        settled = standing.settled[name]
+        column = look.codebook.column(settled.fault)
+        if column is not None and len(standing.evidence.get(name, ())) >= FEW:
+            yield Crowd(settled.fault, settled.onset_us, column.totals)
 
 
 def _silent_since(look: Look, own: Candidate, guests: set[str]) -> int:
@@ -98,7 +113,7 @@ def _silent_since(look: Look, own: Candidate, guests: set[str]) -> int:
     return min([own.onset_us, *firsts])
 
 
-def _is_then(look: Look, own: Candidate, since_us: int, crowd: Profile, kind: str) -> bool:
+def _is_then(look: Look, own: Candidate, since_us: int, crowd: Crowd, kind: str) -> bool:
     """Claim that guests went silent while a crowd did."""
     signature = look.rules.signatures[crowd.fault[0]]
     cells = (signature.cells[cell] for cell, of in crowd.totals if of == kind)
@@ -116,7 +131,7 @@ def _coincidence(look: Look, apart_us: int) -> float:
     return max(0.0, math.log(window_us / max(abs(apart_us), AT_ONCE_US)))
 
 
-def _guests_below(crowd: Profile, kind: str) -> int:
+def _guests_below(crowd: Crowd, kind: str) -> int:
     return max((total for (_, of), total in crowd.totals.items() if of == kind), default=0)
 
 

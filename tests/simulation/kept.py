@@ -222,4 +222,17 @@ KEPT = (
         "A host that was kept from its storage must not get it back before the copies that moved "
         "away are ended there; it was the simulated operator who did so (I2).",
     ),
+    Kept(
+        203750,
+        "A restored engine dated a granted crowd from a profile nobody had weighed, so a guest "
+        "beside it was as sure as it had not been before (I11).",
+    ),
+    Kept(
+        209361,
+        "The same in a lived engine, with a profile as old as the last that asked for it (I11).",
+    ),
+    Kept(
+        202609,
+        "A fence failed, and its incident stood for 206 s with nobody called (I8).",
+    ),
 )
