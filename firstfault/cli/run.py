@@ -10,13 +10,30 @@ import typer
 from correlator.live import Told
 from correlator.recorded import Said
 from firstfault.cli.replay import printer
-from firstfault.cli.terminal import Format, Output, Rules, TopologyFile, app, err, say_report
+from firstfault.cli.terminal import (
+    BadInput,
+    Format,
+    Output,
+    Rules,
+    TopologyFile,
+    app,
+    err,
+    say_report,
+)
 from firstfault.playback import open_site, spare_collections
-from schemas.base import from_microseconds
+from schemas.base import from_microseconds, parse_duration
 from schemas.outputs import DeadLetter
 
 
-@app.command(epilog="Example: firstfault run --local /var/lib/firstfault --rules nfvi")
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        msg = f"--for {text}: {error}"
+        raise BadInput(msg) from None
+
+
+@app.command(epilog="Example: firstfault run --local site --rules nfvi --for 1s")
 def run(
     *,
     local: Annotated[
@@ -27,6 +44,9 @@ def run(
     domain: Annotated[str, typer.Option(help="Name of the domain.")] = "default",
     output: Output = Format.text,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no outputs.")] = False,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="End after so long, e.g. 10s.", metavar="TIME")
+    ] = None,
 ) -> None:
     """Fold a log as it grows, and append what is found and what is to be done about it.
 
@@ -35,6 +55,7 @@ def run(
     from firstfault.local import Correlator, Site, alone
     from firstfault.log.local import open_local
 
+    lasts_s = _seconds(duration)
     ruleset, graph, report = open_site(rules, topology)
     say_report(report.lines())
     show = printer(output, quiet=quiet)
@@ -56,12 +77,13 @@ def run(
         try:
             async with alone(local):
                 err.print(f"{local}: reading the log of {domain}", markup=False)
-                await Correlator(log, Site(domain, graph, ruleset), on_told).run()
+                correlator = Correlator(log, Site(domain, graph, ruleset), on_told)
+                await asyncio.wait_for(correlator.run(), lasts_s)
         finally:
             await log.close()
 
     spare_collections()
     try:
         asyncio.run(whole())
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, TimeoutError):
         err.print("stopped")
