@@ -9,14 +9,13 @@ from pathlib import Path
 from bench import load
 from bench.clock import Figures, parse_all, seconds
 from bench.incident_storm import PACK
-from correlator.frames import LOG
 from correlator.live import Fold
 from correlator.replay import engine_for
 from correlator.rules import load_pack
 from firstfault.log import Message
 from firstfault.log.local import all_records, open_local
 from schemas.base import from_microseconds
-from schemas.topics import LOCAL_FILE
+from schemas.topics import LOCAL_FILE, LOG
 
 EVENTS = 60_000
 FRAMES = (10, 50)

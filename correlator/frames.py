@@ -18,9 +18,8 @@ from correlator.signing import Refused, written
 from schemas.base import canonical, first_fault, to_microseconds
 from schemas.inputs import FRAME_INPUTS_MAX, Event, Frame, Input
 from schemas.outputs import DeadLetter
+from schemas.topics import LOG
 
-LOG = "firstfault.log.v1"
-"""The topic of the input log."""
 MESSAGE_BYTES_MAX = 1_048_576
 """A longer message is no frame; a broker refuses it too, unless told otherwise."""
 HISTORY_US = 2_000_000
@@ -80,11 +79,11 @@ def opened(offset: int, log_us: int, value: bytes) -> Opened:
         frame = _FRAME.validate_json(value)
     except ValidationError as error:
         return _what_can_be_read(offset, log_us, value, error)
-    stamped = tuple(
-        _stamped((offset, index, log_us), given, frame.sent_at)
+    inputs = tuple(
+        stamped((offset, index, log_us), given, frame.sent_at)
         for index, given in enumerate(frame.inputs)
     )
-    return Opened(frame.frame_id, frame.domain, stamped, ())
+    return Opened(frame.frame_id, frame.domain, inputs, ())
 
 
 def _nothing(code: str, reason: str, value: bytes) -> Opened:
@@ -111,10 +110,9 @@ def _what_can_be_read(offset: int, log_us: int, value: bytes, error: ValidationE
     except ValidationError as fault:
         return _nothing("schema", first_fault(fault, "frame"), value)
     read = list(_one_by_one((offset, log_us), given, frame.sent_at))
-    stamped = tuple(one for one in read if isinstance(one, Stamped))
-    return Opened(
-        frame.frame_id, frame.domain, stamped, tuple(one for one in read if isinstance(one, Unread))
-    )
+    inputs = tuple(one for one in read if isinstance(one, Stamped))
+    unread = tuple(one for one in read if isinstance(one, Unread))
+    return Opened(frame.frame_id, frame.domain, inputs, unread)
 
 
 def _one_by_one(
@@ -128,10 +126,14 @@ def _one_by_one(
             excerpt = excerpt_of(orjson.dumps(document))
             yield Unread(index, "schema", first_fault(fault, "input"), excerpt)
         else:
-            yield _stamped((offset, index, log_us), one, sent_at)
+            yield stamped((offset, index, log_us), one, sent_at)
 
 
-def _stamped(place: tuple[int, int, int], given: Input, sent_at: datetime | None) -> Stamped:
+def stamped(place: tuple[int, int, int], given: Input, sent_at: datetime | None) -> Stamped:
+    """Return an input at its place (offset, index, log time in microseconds).
+
+    sent_at: when its frame left its source, by the clock that gave the input's `at`.
+    """
     offset, index, log_us = place
     at: datetime | None = getattr(given, "at", None)
     spooled = (

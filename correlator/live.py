@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from correlator.engine import Engine, Stamped
 from correlator.frames import (
-    LOG,
     Doubles,
     Opened,
     Unread,
@@ -24,6 +23,7 @@ from correlator.signing import Verifier
 from firstfault.log import LogError, Record
 from schemas.inputs import SIGNED, OwnerClaim, Tick
 from schemas.outputs import Action, DeadLetter, Decision, Incident, Output
+from schemas.topics import LOG
 
 TICK_US = 1_000_000
 """A live log has a tick at least so often."""

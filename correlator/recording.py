@@ -11,21 +11,18 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any, NotRequired
 
-import orjson
 import zstandard
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from correlator.engine import Stamped
-from correlator.frames import LOG, Doubles, input_line, letter_of, opened
+from correlator.frames import Doubles, excerpt_of, input_line, letter_of, opened, stamped
 from correlator.importers import entity_id
 from schemas.base import (
-    Utc,
     canonical,
     document_of,
     first_fault,
@@ -34,17 +31,14 @@ from schemas.base import (
 )
 from schemas.inputs import SIGNED, Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
-from schemas.topics import LOCAL_FILE
+from schemas.topics import LOCAL_FILE, LOG
 
 LINE_BYTES_MAX = 512 * 1024
 """A longer line is no input: an event has some hundred bytes, a frame of fifty some kilobytes."""
-HISTORY_US = 2_000_000
-"""An input this much older than the frame that brought it was spooled."""
 AHEAD_US = 120_000_000
 """A stamp this far ahead is not the log's time: twice the lateness that any shipped pack allows."""
 AROUND = 20
 """So many lines after a leap in time say whether the log goes on from there."""
-EXCERPT_CHARACTERS = 200
 
 
 class _Entity(TypedDict):
@@ -68,7 +62,6 @@ class ImportedEvent(TypedDict):
 _LINE = TypeAdapter(RecordingLine)
 _IMPORTED = TypeAdapter(ImportedEvent)
 _EVENT = TypeAdapter(Event)
-_TIME: TypeAdapter[datetime] = TypeAdapter(Utc)
 OnDeadLetter = Callable[[DeadLetter], None]
 Check = Callable[[Stamped, bytes], tuple[str, str] | None]
 """Says of an input and its line why it is not believed: (code, reason); None where it is."""
@@ -188,7 +181,7 @@ def _skip_rest(stream: IO[bytes], line: bytes) -> None:
 
 
 def _letter(path: Path, number: int, code: str, reason: str, line: bytes) -> DeadLetter:
-    excerpt = line[:EXCERPT_CHARACTERS].decode(errors="replace")
+    excerpt = excerpt_of(line)
     return DeadLetter(source=path.name, position=number, code=code, reason=reason, excerpt=excerpt)
 
 
@@ -353,32 +346,8 @@ def _decode_line(number: int, line: bytes) -> Stamped | None:
         if b'"ts"' in line and b'"entity"' in line:
             return _decode_imported(number, line)
         raise _refusal(error) from None
-    spooled = False
-    sent_at = (given.model_extra or {}).get("sent_at")
-    at = getattr(given.input, "at", None)
-    if isinstance(sent_at, str) and at is not None:
-        spooled = _age_us(sent_at, to_microseconds(at)) > HISTORY_US
-    event = given.input
-    if isinstance(event, Event) and event.event_id is None:
-        event = event.model_copy(update={"event_id": _id_of(event, line)})
-    return Stamped(given.offset, given.index, to_microseconds(given.log_at), event, spooled)
-
-
-def _id_of(event: Event, line: bytes) -> str:
-    """Return the id of an event that brought none: the hash of its content, wherever it stands."""
-    try:
-        content = orjson.dumps(orjson.loads(line)["input"], option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONDecodeError:  # a number beyond a double's range: infinite to pydantic
-        content = event.model_dump_json().encode()
-    return hashlib.sha256(content).hexdigest()
-
-
-def _age_us(sent_at: str, at_us: int) -> int:
-    try:
-        sent = _TIME.validate_python(sent_at)
-    except ValidationError:
-        return 0
-    return to_microseconds(sent) - at_us
+    place = given.offset, given.index, to_microseconds(given.log_at)
+    return stamped(place, given.input, given.sent_at)
 
 
 def case_of(record: Stamped) -> str:

@@ -6,7 +6,6 @@ is the log's: a tick is appended when a deadline falls due, and at least once a 
 
 import asyncio
 import fcntl
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,25 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from correlator.engine import Engine
-from correlator.frames import LOG
 from correlator.live import Fold, Told, Voice, key_of
 from correlator.rules import RuleSet
 from correlator.state import EngineState
 from correlator.topology import Topology
 from firstfault.log import Log, LogError, Message, Record
-from schemas.base import canonical, document_of, from_microseconds
-from schemas.inputs import Frame, Input, OwnerClaim, Tick
+from firstfault.log.frames import FrameWriter
+from schemas.base import canonical, document_of
+from schemas.inputs import OwnerClaim, Tick
 from schemas.outputs import Action, Decision, Incident
+from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG
 
 LOOK_S = 0.05
 """How often it is asked whether a tick is due: the wire page, "Time comes from the log"."""
 LOCK = "correlator.lock"
-TOPIC_OF = {
-    Incident: "firstfault.incidents.v1",
-    Decision: "firstfault.decisions.v1",
-    Action: "firstfault.actions.v1",
-}
-DEAD_LETTERS = "firstfault.dead-letter.v1"
+TOPIC_OF = {Incident: INCIDENTS, Decision: DECISIONS, Action: ACTIONS}
 
 OnTold = Callable[[Told], None]
 
@@ -54,15 +49,12 @@ class Correlator:
         self._log = log
         self._site = site
         self._on_told = on_told
-        self._prefix = f"{site.owner}/{os.getpid()}-{time.time_ns()}/"
-        self._sent = 0
-        self._voice = Voice(self._prefix)
+        self._writer = FrameWriter(log, site.domain, site.owner)
+        self._voice = Voice(self._writer.prefix)
         self._published = -1
         state = EngineState(site.domain, site.topology, site.rules.hash, ticks="recorded")
         self._engine = Engine(state, site.rules)
         self._fold = Fold(self._engine, next_offset=0)
-        self._read_us = 0
-        """When the newest record was stamped."""
 
     async def run(self) -> None:
         """Fold what is there, claim the right to speak, and go on until cancelled."""
@@ -72,7 +64,8 @@ class Correlator:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(span.first, span.end, caught_up))
             await caught_up.wait()
-            await self._say(OwnerClaim(owner=self._site.owner, supersedes=self._engine.state.epoch))
+            epoch = self._engine.state.epoch
+            await self._writer.write([OwnerClaim(owner=self._site.owner, supersedes=epoch)])
             tasks.create_task(self._tick())
 
     async def _read(self, first: int, end: int, caught_up: asyncio.Event) -> None:
@@ -86,7 +79,6 @@ class Correlator:
 
     def _take(self, record: Record) -> list[Told]:
         told = self._fold.take(record)
-        self._read_us = record.log_us
         for given in self._fold.heard:
             counts = self._engine.state.epoch == record.offset
             self._voice.hears(given, self._fold.frame_id, counts=counts)
@@ -107,23 +99,11 @@ class Correlator:
             await asyncio.sleep(LOOK_S)
             now_us = time.time_ns() // 1000
             if self._voice.may_speak and self._fold.is_tick_due(now_us):
-                epoch = self._engine.state.epoch or 0
-                await self._say(
-                    Tick(owner=self._site.owner, epoch=epoch, published_through=self._published)
-                )
+                await self._writer.write([self._tick_now()])
 
-    async def _say(self, given: Input) -> None:
-        self._sent += 1
-        frame = Frame.model_validate(
-            {
-                "frame_id": f"{self._prefix}{self._sent}",
-                "domain": self._site.domain,
-                "sent_at": from_microseconds(time.time_ns() // 1000),
-                "inputs": [document_of(given)],
-            }
-        )
-        value = canonical(document_of(frame)).encode()
-        await self._log.append(LOG, [Message(self._site.domain, value)])
+    def _tick_now(self) -> Tick:
+        epoch = self._engine.state.epoch or 0
+        return Tick(owner=self._site.owner, epoch=epoch, published_through=self._published)
 
 
 @asynccontextmanager

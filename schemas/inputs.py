@@ -193,6 +193,7 @@ class RecordingLine(Wire):
     index: int = Field(0, ge=0, description="of the input in its frame")
     log_at: Utc = Field(description="stamped by the log")
     frame_id: str | None = Field(None, description="of the frame")
+    sent_at: Utc | None = Field(None, description="of the frame, by the clock of the input's at")
     input: Input
 
 

@@ -10,6 +10,12 @@ from schemas.outputs import Action, DeadLetter, Decision, Incident
 LOCAL_FILE = "firstfault.db"
 """The SQLite file of a log without a broker: a table for each topic."""
 
+LOG = "firstfault.log.v1"
+ACTIONS = "firstfault.actions.v1"
+INCIDENTS = "firstfault.incidents.v1"
+DECISIONS = "firstfault.decisions.v1"
+DEAD_LETTERS = "firstfault.dead-letter.v1"
+
 
 class Topic(NamedTuple):
     """One topic: its name, its key, what is on it and for how long."""
@@ -22,30 +28,10 @@ class Topic(NamedTuple):
 
 
 TOPICS = (
-    Topic("firstfault.log.v1", "domain", Frame, compacted=False, what="the one input log"),
-    Topic(
-        "firstfault.actions.v1", "target", Action, compacted=False, what="one action per message"
-    ),
-    Topic(
-        "firstfault.incidents.v1",
-        "incident",
-        Incident,
-        compacted=True,
-        what="current state of incidents",
-    ),
-    Topic(
-        "firstfault.decisions.v1",
-        "entity",
-        Decision,
-        compacted=False,
-        what="every decision with its reason",
-    ),
-    Topic(
-        "firstfault.dead-letter.v1",
-        "source",
-        DeadLetter,
-        compacted=False,
-        what="what could not be read",
-    ),
+    Topic(LOG, "domain", Frame, compacted=False, what="the one input log"),
+    Topic(ACTIONS, "target", Action, compacted=False, what="one action per message"),
+    Topic(INCIDENTS, "incident", Incident, compacted=True, what="current state of incidents"),
+    Topic(DECISIONS, "entity", Decision, compacted=False, what="every decision with its reason"),
+    Topic(DEAD_LETTERS, "source", DeadLetter, compacted=False, what="what could not be read"),
 )
 """The topics this version reads or writes."""

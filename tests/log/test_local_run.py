@@ -15,12 +15,9 @@ from firstfault.log import Message
 from firstfault.log.local import LocalLog, open_local
 from firstfault.playback import open_playback
 from schemas.base import document_of, from_microseconds
+from schemas.topics import DEAD_LETTERS, DECISIONS, INCIDENTS, LOG
 
-LOG = "firstfault.log.v1"
 ONE, OTHER = "app:vm00001-a1", "app:vm00016-a2"
-INCIDENTS = "firstfault.incidents.v1"
-DECISIONS = "firstfault.decisions.v1"
-DEAD_LETTERS = "firstfault.dead-letter.v1"
 PATIENCE_S = 30.0
 TOPOLOGY = Path(__file__).parents[2] / "examples" / "rack-power" / "topology.json"
 

@@ -11,8 +11,8 @@ import pytest
 
 from firstfault.log import Log, LogError, Message, OffsetGoneError, Record
 from firstfault.log.local import Retention, open_local
+from schemas.topics import LOG as TOPIC
 
-TOPIC = "firstfault.log.v1"
 SECOND_US = 1_000_000
 
 Story = Callable[[Log], Awaitable[None]]
