@@ -281,15 +281,20 @@ class Look:
                 profile.take(key)
             profile.put(self._shown(fault, [key for key in changed if key in support]))
             profile.stale.clear()
-        return profile if profile is not None and profile.entries else None
+        is_shown = profile is not None and self._has_required(fault, profile.entries)
+        return profile if is_shown else None
+
+    def _has_required(self, fault: Fault, keys: Iterable[SymptomKey]) -> bool:
+        """Claim that there are symptoms, and of those that a fault must show at least one."""
+        required = self.rules.signatures[fault[0]].required
+        return any(not required or name in required for name, _ in keys)
 
     def _is_hopeful(self, fault: Fault, support: Collection[SymptomKey]) -> bool:
         """Claim that a fault could be believed if all that may be its symptoms were.
 
         The sum is exact, so that it does not depend on the order in which symptoms came.
         """
-        required = self.rules.signatures[fault[0]].required
-        if required and required.isdisjoint(name for name, _ in support):
+        if not self._has_required(fault, support):
             return False
         if len(support) >= CROWD:
             return True
