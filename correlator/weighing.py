@@ -448,19 +448,23 @@ class Look:
         """
         on_time, lateness_us = self.knobs.on_time, self._lateness_us
         nats, age_us = 0.0, max(0, age_us)
+        absence_cap, log1p = self.knobs.absence_cap, math.log1p
         for cell, count, total in missing:
-            late_us = age_us - cell.within_us
+            within_us = cell.within_us
+            late_us = age_us - within_us
             if late_us < 0:
-                arrived = on_time * age_us / cell.within_us
+                arrived = on_time * age_us / within_us
             elif late_us < lateness_us:
                 arrived = on_time + (1.0 - on_time) * late_us / lateness_us
             else:
                 arrived = 1.0
-            cost = count * math.log1p(-cell.p * arrived)
-            if count == total:
-                cost = max(cost, self.knobs.absence_cap)
+            cost = count * log1p(-cell.p * arrived)
+            if count == total and cost < absence_cap:
+                cost = absence_cap
             if late_us < 0 and total > 1:
-                cost = max(cost, -math.log(total + 1))
+                least = -math.log(total + 1)
+                if cost < least:
+                    cost = least
             nats += cost
         return nats
 
