@@ -462,9 +462,7 @@ class Look:
             if count == total and cost < absence_cap:
                 cost = absence_cap
             if late_us < 0 and total > 1:
-                least = -math.log(total + 1)
-                if cost < least:
-                    cost = least
+                cost = max(cost, -math.log(total + 1))
             nats += cost
         return nats
 
