@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 
 from firstfault.cli import (
+    actions,
     corpus,
     demo,
     diff,
     explain,
     graph,
+    incidents,
     keys,
+    operate,
     policy,
     replay,
     rules,
@@ -24,14 +27,17 @@ from firstfault.cli import (
 from firstfault.cli.terminal import app
 
 __all__ = [
+    "actions",
     "app",
     "corpus",
     "demo",
     "diff",
     "explain",
     "graph",
+    "incidents",
     "keys",
     "main",
+    "operate",
     "policy",
     "replay",
     "rules",
