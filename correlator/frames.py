@@ -5,7 +5,7 @@ give the same inputs. Source of the shape: the wire page, "Inputs".
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -69,6 +69,14 @@ class Doubles:
             return True
         self._last[source] = boot, int(number)
         return False
+
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Return what is remembered, as (source, boot, sequence): a snapshot holds it."""
+        return [(source, boot, number) for source, (boot, number) in self._last.items()]
+
+    def know(self, rows: Iterable[tuple[str, str, int]]) -> None:
+        """Remember what a snapshot holds."""
+        self._last.update((source, (boot, number)) for source, boot, number in rows)
 
 
 def opened(offset: int, log_us: int, value: bytes) -> Opened:

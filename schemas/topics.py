@@ -15,6 +15,8 @@ ACTIONS = "firstfault.actions.v1"
 INCIDENTS = "firstfault.incidents.v1"
 DECISIONS = "firstfault.decisions.v1"
 DEAD_LETTERS = "firstfault.dead-letter.v1"
+SNAPSHOTS = "firstfault.snapshots.v1"
+LEASE = "firstfault.lease.v1"
 
 
 class Topic(NamedTuple):

@@ -129,6 +129,15 @@ class LocalLog:
         finally:
             self._readers.discard(reader)
 
+    async def delete(self, topic: str, keys: Sequence[str], partition: int = 0) -> None:
+        """See `Log.delete`."""
+        _only_one(partition)
+        try:
+            await asyncio.to_thread(_delete, self.file, topic, keys)
+        except sqlite3.Error as error:
+            msg = f"{self.file}: {error}; nothing was deleted"
+            raise LogError(msg) from error
+
     async def span(self, topic: str, partition: int = 0) -> Span:
         """See `Log.span`."""
         _only_one(partition)
@@ -292,6 +301,13 @@ def _make(db: sqlite3.Connection, topic: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {_table(topic)} (offset INTEGER PRIMARY KEY AUTOINCREMENT, "
         "log_us INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL)"
     )
+
+
+def _delete(file: Path, topic: str, keys: Sequence[str]) -> None:
+    with closing(_connected(file)) as db, db:
+        db.execute("BEGIN IMMEDIATE")
+        rows = [(key,) for key in keys]
+        db.executemany(f"DELETE FROM {_table(topic)} WHERE key = ?", rows)
 
 
 def _after(db: sqlite3.Connection, topic: str, offset: int) -> list[Record]:
