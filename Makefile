@@ -21,7 +21,7 @@ compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(DEV) ## Make .venv with the locked packages and the project in it
@@ -53,6 +53,10 @@ docs: $(DEV) ## Run the documents' code blocks alone
 .PHONY: cover
 cover: $(DEV) ## Unit tests and doctests with branch coverage
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --cov --cov-report term $(ARGS)
+
+.PHONY: kafka-test
+kafka-test: $(DEV) ## Tests on a real Kafka broker: KAFKA_BOOTSTRAP's, a container's, or our own (Java)
+	@$(BIN)/python -m pytest tests/kafka $(ARGS)
 
 .PHONY: bench
 bench: $(DEV) ## Measure speed
