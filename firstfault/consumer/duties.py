@@ -16,6 +16,9 @@ from schemas.outputs import DESTRUCTIVE_VERBS, Action
 
 SKEW_MAX_US = 1_000_000
 """A clock that is further off the log's is not trusted with what expires: the wire page."""
+OVERDUE_US = 60_000_000
+"""What expired so long ago gets no answer: whoever sent it has given it up (a first start reads all
+that is kept)."""
 LEASE_GRACE_US = 60_000_000
 """What an action may hold its target past its longest run: the contract, as in NHC."""
 UNLOCKED_VERBS = frozenset({"notify", "page", "revoke"})
@@ -82,7 +85,7 @@ class Now:
 
 Do = Literal["run", "answer", "ask", "leave"]
 """run: carry it out; answer: with the outcome; ask: find out how an earlier try ended; leave: it is
-being carried out, and will be answered."""
+being carried out and will be answered, or nobody waits for an answer."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,13 @@ def decide(action: Action, known: Known, self: Self, now: Now, unmet: str = "") 
         return Turn("answer", known.outcome)
     reason = _refusal(action, known, self, now)
     if reason:
-        return Turn("answer", Outcome("REJECTED", {"reason": reason}))
-    if unmet:
-        proof = {"reason": "precondition", "precondition": unmet}
-        return Turn("answer", Outcome("REJECTED", proof))
-    return Turn("run")
+        is_overdue = now.us > us_of(action.expires_at) + OVERDUE_US
+        return Turn("leave") if is_overdue else _refused(reason)
+    return _refused("precondition", precondition=unmet) if unmet else Turn("run")
+
+
+def _refused(reason: str, **more: str) -> Turn:
+    return Turn("answer", Outcome("REJECTED", {"reason": reason, **more}))
 
 
 def _refusal(action: Action, known: Known, self: Self, now: Now) -> str:

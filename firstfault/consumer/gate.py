@@ -21,7 +21,6 @@ from schemas.base import canonical, document_of, first_fault
 from schemas.inputs import Frame, Result
 from schemas.keys import KeySet
 from schemas.outputs import Action
-from schemas.topics import LOG
 
 ACTION_BYTES_MAX = 1_048_576
 """A longer message is no action; a broker refuses it too, unless told otherwise."""
@@ -140,9 +139,13 @@ class Gate:
         if action.reply_to is None:
             return
         reply = action.reply_to
-        value = canonical(document_of(self._frame(action, self._result(action, state, proof))))
-        topic = reply.topic or LOG
-        self.ledger.owe(topic, reply.partition or 0, reply.key, value.encode())
+        value = self.message(action, state, proof)
+        self.ledger.owe(reply.topic, reply.partition or 0, reply.key, value)
+
+    def message(self, action: Action, state: str, proof: Mapping[str, object]) -> bytes:
+        """Return a frame with one result of an action, signed, as it is to be appended."""
+        frame = self._frame(action, self._result(action, state, proof))
+        return canonical(document_of(frame)).encode()
 
     def _result(self, action: Action, state: str, proof: Mapping[str, object]) -> Result:
         result = Result(
