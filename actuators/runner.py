@@ -48,6 +48,12 @@ class Actuator:
 
     async def run(self) -> None:
         """Say how what was cut off has ended; then carry out what comes, for ever."""
+        try:
+            await self._run()
+        finally:
+            self.gate.ledger.close()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pay())
             for action in self.gate.ledger.unended():

@@ -37,13 +37,6 @@ class CollectorConfig(Strict):
         return {one.source: source_of(one) for one in self.sources}
 
 
-class CollectorsConfig(Strict):
-    """A file of collectors (``collectors.yaml``)."""
-
-    domain: str = Field("default", min_length=1, description="the scope of correlation, e.g. pod-1")
-    collectors: list[CollectorConfig] = Field(min_length=1)
-
-
 def source_of(options: LinkOptions | PulseOptions) -> Source:
     """Return a source with its options."""
     match options:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from firstfault.cli import (
+    act,
+    collect,
     corpus,
     demo,
     diff,
@@ -24,7 +26,9 @@ from firstfault.cli import (
 from firstfault.cli.terminal import app
 
 __all__ = [
+    "act",
     "app",
+    "collect",
     "corpus",
     "demo",
     "diff",
