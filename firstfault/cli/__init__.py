@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from firstfault.cli import (
+    act,
     actions,
+    collect,
     corpus,
     demo,
     diff,
@@ -27,8 +29,10 @@ from firstfault.cli import (
 from firstfault.cli.terminal import app
 
 __all__ = [
+    "act",
     "actions",
     "app",
+    "collect",
     "corpus",
     "demo",
     "diff",

@@ -1,7 +1,5 @@
 """``firstfault run``: the correlator on a log that grows."""
 
-import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +8,8 @@ import typer
 from correlator.live import Told
 from correlator.recorded import Said
 from firstfault.cli.replay import printer
+from firstfault.cli.running import LASTS, local_log, run_until, say
 from firstfault.cli.terminal import (
-    BadInput,
     Format,
     Output,
     Rules,
@@ -21,16 +19,8 @@ from firstfault.cli.terminal import (
     say_report,
 )
 from firstfault.playback import open_site, spare_collections
-from schemas.base import from_microseconds, parse_duration
+from schemas.base import from_microseconds
 from schemas.outputs import DeadLetter
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return None if text is None else parse_duration(text)
-    except ValueError as error:
-        msg = f"--for {text}: {error}"
-        raise BadInput(msg) from None
 
 
 @app.command(epilog="Example: firstfault run --local site --rules nfvi --for 1s")
@@ -44,18 +34,23 @@ def run(
     domain: Annotated[str, typer.Option(help="Name of the domain.")] = "default",
     output: Output = Format.text,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no outputs.")] = False,
-    duration: Annotated[
-        str | None, typer.Option("--for", help="End after so long, e.g. 10s.", metavar="TIME")
+    duration: LASTS = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The site's collectors and actuators, run as well.", metavar="FILE"),
     ] = None,
+    enforce: Annotated[
+        bool, typer.Option("--enforce", help="Its actuators carry out; else a dry run.")
+    ] = False,
 ) -> None:
     """Fold a log as it grows, and append what is found and what is to be done about it.
 
     Ends with Ctrl-C or SIGTERM. Nothing is lost: all of it is in the log, and is folded again.
     """
+    from firstfault.edges import EdgesConfig, Place, edges_of, read_edges, together
     from firstfault.local import Correlator, Site, alone
-    from firstfault.log.local import open_local
 
-    lasts_s = _seconds(duration)
+    edges = read_edges(config) if config else EdgesConfig()
     ruleset, graph, report = open_site(rules, topology)
     say_report(report.lines())
     show = printer(output, quiet=quiet)
@@ -70,20 +65,11 @@ def run(
         )
 
     async def whole() -> None:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel if task else int)
-        log = open_local(local)
-        try:
-            async with alone(local):
-                err.print(f"{local}: reading the log of {domain}", markup=False)
-                correlator = Correlator(log, Site(domain, graph, ruleset), on_told)
-                await asyncio.wait_for(correlator.run(), lasts_s)
-        finally:
-            await log.close()
+        async with local_log(local) as log, alone(local):
+            err.print(f"{local}: reading the log of {domain}", markup=False)
+            beside = edges_of(edges, Place(log, local, say), is_enforced=enforce)
+            correlator = Correlator(log, Site(domain, graph, ruleset), on_told)
+            await together([correlator.run(), *(one.run() for one in beside)])
 
     spare_collections()
-    try:
-        asyncio.run(whole())
-    except (asyncio.CancelledError, TimeoutError):
-        err.print("stopped")
+    run_until(whole, duration)
