@@ -42,15 +42,30 @@ def run(
     enforce: Annotated[
         bool, typer.Option("--enforce", help="Its actuators carry out; else a dry run.")
     ] = False,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Key set to believe; after the first, those for activate_keys.", metavar="FILE"
+        ),
+    ] = None,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(help="Our private key: signs actions and claims.", metavar="PEM"),
+    ] = None,
 ) -> None:
     """Fold a log as it grows, and append what is found and what is to be done about it.
 
     Ends with Ctrl-C or SIGTERM. Nothing is lost: all of it is in the log, and is folded again.
+    With --keys, commands, claims, results and edits of the topology count only if signed.
     """
-    from firstfault.edges import EdgesConfig, Place, edges_of, read_edges, together
+    from firstfault.cli.site import owner_of
+    from firstfault.consumer.gate import Trust
+    from firstfault.edges import Duty, EdgesConfig, Place, edges_of, read_edges, together
     from firstfault.local import Correlator, Site, alone
 
     edges = read_edges(config) if config else EdgesConfig()
+    owner = owner_of(signing_key, keys or [])
+    duty = Duty(Trust(owner.keys[0] if owner.keys else None), enforce)
     ruleset, graph, report = open_site(rules, topology)
     say_report(report.lines())
     show = printer(output, quiet=quiet)
@@ -67,8 +82,11 @@ def run(
     async def whole() -> None:
         async with local_log(local) as log, alone(local):
             err.print(f"{local}: reading the log of {domain}", markup=False)
-            beside = edges_of(edges, Place(log, local, say), is_enforced=enforce)
-            correlator = Correlator(log, Site(domain, graph, ruleset), on_told)
+            beside = edges_of(edges, Place(log, local, say), duty)
+            site = Site(
+                domain, graph, ruleset, owner.name, keys=owner.keys, private_key=owner.private_key
+            )
+            correlator = Correlator(log, site, on_told)
             await together([correlator.run(), *(one.run() for one in beside)])
 
     spare_collections()

@@ -28,8 +28,11 @@ from schemas.base import parse_duration
 from schemas.topics import LOCAL_FILE
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from correlator.signatures import Signer
     from firstfault.operations import Answer, Site, Wanted
+    from schemas.keys import KeySet
 
 T = TypeVar("T")
 
@@ -178,6 +181,41 @@ def speaker(given: Credentials, domain: str) -> Speaker:
         msg = f"--by {given.by}: that key is of {found.identity}"
         raise BadInput(msg)
     return Speaker(found.identity, Signer(private, domain, given.log_generation))
+
+
+@dataclass(frozen=True)
+class Owner:
+    """In whose name a correlator claims, by which key it signs, and whom it believes."""
+
+    name: str = "correlator:local"
+    keys: "tuple[KeySet, ...]" = ()
+    private_key: "Ed25519PrivateKey | None" = None
+
+
+def owner_of(private: Path | None, files: list[Path]) -> Owner:
+    """Return the owner that a key set names for a private key; with neither, one without a key.
+
+    Raises:
+        BadInput: there is one without the other, or the key may not own a log.
+    """
+    if private is None and not files:
+        return Owner()
+    if private is None or not files:
+        msg = "--signing-key and --keys go together: who believes nobody else must be believed"
+        raise BadInput(msg)
+    from correlator.keyfile import read_keys, read_private
+    from correlator.signatures import public_id
+
+    key, keys = read_private(private), tuple(map(read_keys, files))
+    found = keys[0].by_id.get(public_id(key))
+    kind, _, name = found.identity.partition(":") if found else ("", "", "")
+    if found is None or kind != "correlator" or not {"owner_claim", "action"} <= set(found.may):
+        msg = (
+            f"{files[0]}: the key of {private} must be of a correlator there that may say "
+            "owner_claim and action (firstfault keys new correlator:NAME …)"
+        )
+        raise BadInput(msg)
+    return Owner(name, keys, key)
 
 
 # ---- times ---------------------------------------------------------------------------------

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 
+from correlator.keyfile import read_keys
+from correlator.signatures import signer_of
 from firstfault.log.local import all_records
 from schemas.topics import DECISIONS, LOCAL_FILE
 from tests.cli.conftest import EXAMPLES, Run
 from tests.consumer.stories import send_inputs
 
 PATIENCE_S = 30.0
+NOW_US = time.time_ns() // 1000
 TOPOLOGY = EXAMPLES / "rack-power" / "topology.json"
 APP = "app:vm00001-a1"
 BY = "--by operator:op-7"
@@ -150,6 +153,42 @@ def test_with_a_key_the_name_is_that_of_the_key_set(run: Run, tmp_path: Path) ->
     assert len(command["signature"]) == 16 + 1 + 88
     wrong = run(f"{given} --by operator:op-8", site, code=2)
     assert "that key is of operator:op-7" in wrong.stderr
+
+
+def test_with_keys_only_what_is_signed_counts_and_actions_are_signed(
+    run: Run, tmp_path: Path
+) -> None:
+    keys, site = tmp_path / "keys", tmp_path / "site"
+    for who, may in (
+        ("correlator:w1", "owner_claim,action"),
+        ("operator:op-7", "hold,release"),
+        ("actuator:mgmt-1", "notify,restart_process"),
+    ):
+        run(f"keys new {who} --may {may} --out {{}}", keys)
+    options = ("--keys", str(keys / "keys.yaml"), "--signing-key", str(keys / "correlator-w1.pem"))
+    mine = f"--key {shlex.quote(str(keys / 'operator-op-7.pem'))}"
+    with correlator(site, *options):
+        assert printed(run, f"hold --reason x {mine}", site)["verdict"] == "accepted"
+        unsigned = printed(run, f"release --reason x {BY}", site, code=1)
+        assert unsigned["reason"] == "signature_missing"
+        more = printed(run, f"mode dry_run --reason x {mine}", site, code=1)
+        assert more["reason"] == "signature_not_allowed"
+        crashed(run, site)
+        tail = "actions tail --from-start --for 200ms --local {} --output json"
+        (line, *_) = run(tail, site).stdout.splitlines()
+    found = json.loads(line)
+    owner = signer_of(found, read_keys(keys / "keys.yaml"), "default", "0", NOW_US)
+    assert owner.identity == "correlator:w1"
+    assert found["reply_to"] == {"key": "default", "partition": 0, "topic": "firstfault.log.v1"}
+
+
+def test_who_runs_signed_must_be_named_in_the_key_set(run: Run, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    run(f"keys new operator:op-7 --may {MAINTENANCE} --out {{}}", keys)
+    pem, file = keys / "operator-op-7.pem", keys / "keys.yaml"
+    assert "go together" in run("run --local {} --keys {}", tmp_path, file, code=2).stderr
+    wrong = run("run --local {} --keys {} --signing-key {}", tmp_path, file, pem, code=2)
+    assert "must be of a correlator" in wrong.stderr
 
 
 BAD = [
