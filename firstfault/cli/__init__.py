@@ -23,6 +23,7 @@ from firstfault.cli import (
     run,
     schema,
     score,
+    shadow,
     sla,
     why_not,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "run",
     "schema",
     "score",
+    "shadow",
     "sla",
     "why_not",
 ]
