@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from schemas.topics import MESSAGE_BYTES_MAX
+
 
 class LogError(Exception):
     """The log cannot do what was asked, and nothing of it was done; one sentence says why."""
@@ -54,7 +56,8 @@ class Log(Protocol):
         They are durable when this returns, and can be read from then on, not before.
 
         Raises:
-            LogError: nothing was appended.
+            LogError: they were not acknowledged. A file then holds nothing of them; a cluster whose
+                answer was lost may.
         """
         ...
 
@@ -73,3 +76,17 @@ class Log(Protocol):
     async def close(self) -> None:
         """Write what waits, and let go."""
         ...
+
+
+def check_messages(topic: str, messages: Sequence[Message]) -> None:
+    """Make sure that messages can be appended, in any log.
+
+    Raises:
+        LogError: they cannot.
+    """
+    if not messages:
+        raise LogError("there is nothing to append")
+    size_bytes = max(len(message.value) for message in messages)
+    if size_bytes > MESSAGE_BYTES_MAX:
+        msg = f"{topic}: a message of {size_bytes} bytes is over {MESSAGE_BYTES_MAX}"
+        raise LogError(f"{msg}; nothing was appended")
