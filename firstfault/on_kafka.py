@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from correlator.shell import Shell, Site
@@ -19,6 +19,9 @@ from firstfault.watchdog import SIGNALS, Watchdog
 from schemas.control import DOMAINS, DomainMap
 from schemas.kafka import KafkaSettings
 from schemas.topics import CONTROL, LOG
+
+SitesOf = Callable[[DomainMap | None], Mapping[int, Sequence[Site]]]
+"""Makes of the map of domains what is in each partition."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +62,40 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
-async def serve(wanted: Wanted, sites: Mapping[int, Sequence[Site]], hooks: Hooks) -> None:
-    """Work until a signal, or until its time is over.
+async def serve(wanted: Wanted, sites_of: SitesOf, hooks: Hooks) -> None:
+    """Work until a signal, or until its time is over; the signals are blocked since the start.
 
     Raises:
         LogError: the worker cannot go on.
     """
     quiet_libraries()
-    log = KafkaLog(wanted.kafka)
-    group = STANDBY if wanted.standby else GROUP
-    settings = WorkerSettings(wanted.kafka, sites, wanted.owner, group, wanted.instance)
-    worker = Worker(settings, log, hooks)
-    loop = asyncio.get_running_loop()
+    loop, whole = asyncio.get_running_loop(), asyncio.current_task()
+    workers: list[Worker] = []
 
     def stop() -> None:
-        loop.call_soon_threadsafe(worker.stop)
+        for worker in workers:
+            worker.stop()
+        if not workers and whole is not None:
+            whole.cancel()
 
-    watchdog = Watchdog(wanted.kafka, LOG, lambda: progress(worker.shells()), stop)
+    def shells() -> dict[int, Shell]:
+        return workers[0].shells() if workers else {}
+
+    watchdog = Watchdog(
+        wanted.kafka, LOG, lambda: progress(shells()), lambda: loop.call_soon_threadsafe(stop)
+    )
     watchdog.start()
-    if wanted.metrics_port is not None:
-        serve_metrics(wanted.metrics_port, WorkerMetrics(worker.shells, worker.counts))
-    if wanted.lasts_s is not None:
-        loop.call_later(wanted.lasts_s, worker.stop)
+    log = KafkaLog(wanted.kafka)
     try:
-        await worker.run()
+        sites = sites_of(await domain_map(log))
+        group = STANDBY if wanted.standby else GROUP
+        settings = WorkerSettings(wanted.kafka, sites, wanted.owner, group, wanted.instance)
+        workers.append(Worker(settings, log, hooks))
+        if wanted.metrics_port is not None:
+            serve_metrics(wanted.metrics_port, WorkerMetrics(shells, workers[0].counts))
+        if wanted.lasts_s is not None:
+            loop.call_later(wanted.lasts_s, stop)
+        await workers[0].run()
     finally:
         await log.close()
         watchdog.stop()

@@ -43,7 +43,7 @@ class Watchdog:
         kafka: KafkaSettings,
         topic: str,
         progress: Callable[[], Mapping[int, int]],
-        on_stop: Callable[[], None],
+        on_stop: Callable[[], object],
     ) -> None:
         self._kafka, self._topic = kafka, kafka.named(topic)
         self._progress, self._on_stop = progress, on_stop

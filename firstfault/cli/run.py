@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -148,22 +149,13 @@ def _run_local(
 
 def _run_kafka(wanted: "Wanted", given: _Site, show: Callable[[Told], None]) -> None:
     from correlator.worker import Hooks
-    from firstfault.log.kafka import KafkaLog
-    from firstfault.on_kafka import block_signals, domain_map, serve
-
-    async def whole() -> None:
-        log = KafkaLog(wanted.kafka)
-        try:
-            domains = await domain_map(log)
-        finally:
-            await log.close()
-        sites = _sites(wanted, given, domains)
-        err.print(f"{wanted.kafka.bootstrap}: {wanted.owner} joins", markup=False)
-        say = partial(err.print, markup=False)
-        await serve(wanted, sites, Hooks(show, say, spare_collections))
+    from firstfault.on_kafka import block_signals, serve
 
     block_signals()
-    asyncio.run(whole())
+    err.print(f"{wanted.kafka.bootstrap}: {wanted.owner} joins", markup=False)
+    hooks = Hooks(show, partial(err.print, markup=False), spare_collections)
+    with suppress(asyncio.CancelledError):
+        asyncio.run(serve(wanted, partial(_sites, wanted, given), hooks))
     err.print("stopped")
 
 
