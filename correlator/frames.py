@@ -18,10 +18,8 @@ from correlator.signatures import Refused, written
 from schemas.base import canonical, first_fault, to_microseconds
 from schemas.inputs import FRAME_INPUTS_MAX, Event, Frame, Input
 from schemas.outputs import DeadLetter
-from schemas.topics import LOG
+from schemas.topics import LOG, MESSAGE_BYTES_MAX
 
-MESSAGE_BYTES_MAX = 1_048_576
-"""A longer message is no frame; a broker refuses it too, unless told otherwise."""
 HISTORY_US = 2_000_000
 """An input this much older than the frame that brought it was spooled."""
 EXCERPT_CHARACTERS = 200

@@ -10,6 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from schemas.topics import MESSAGE_BYTES_MAX
+
 
 class LogError(Exception):
     """The log cannot do what was asked, and nothing of it was done; one sentence says why."""
@@ -56,7 +58,8 @@ class Log(Protocol):
         They are durable when this returns, and can be read from then on, not before.
 
         Raises:
-            LogError: nothing was appended.
+            LogError: they were not acknowledged. A file then holds nothing of them; a cluster whose
+                answer was lost may.
         """
         ...
 
@@ -107,3 +110,17 @@ async def between(
             yield [one for one in records if one.offset < span.end]
             if records[-1].offset >= span.end - 1:
                 return
+
+
+def check_messages(topic: str, messages: Sequence[Message]) -> None:
+    """Make sure that messages can be appended, in any log.
+
+    Raises:
+        LogError: they cannot.
+    """
+    if not messages:
+        raise LogError("there is nothing to append")
+    size_bytes = max(len(message.value) for message in messages)
+    if size_bytes > MESSAGE_BYTES_MAX:
+        msg = f"{topic}: a message of {size_bytes} bytes is over {MESSAGE_BYTES_MAX}"
+        raise LogError(f"{msg}; nothing was appended")

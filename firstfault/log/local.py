@@ -15,7 +15,14 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firstfault.log import LogError, Message, OffsetGoneError, Record, Span
+from firstfault.log import (
+    LogError,
+    Message,
+    OffsetGoneError,
+    Record,
+    Span,
+    check_messages,
+)
 from schemas.topics import LOCAL_FILE
 
 BUSY_S = 5.0
@@ -88,8 +95,7 @@ class LocalLog:
     async def append(self, topic: str, messages: Sequence[Message], partition: int = 0) -> int:
         """See `Log.append`."""
         _only_one(partition)
-        if not messages:
-            raise LogError("there is nothing to append")
+        check_messages(topic, messages)
         if self._closed:
             raise LogError(CLOSED)
         loop = asyncio.get_running_loop()
