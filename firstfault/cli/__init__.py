@@ -25,6 +25,7 @@ from firstfault.cli import (
     score,
     shadow,
     sla,
+    topics,
     why_not,
 )
 from firstfault.cli.terminal import app
@@ -51,6 +52,7 @@ __all__ = [
     "score",
     "shadow",
     "sla",
+    "topics",
     "why_not",
 ]
 
