@@ -32,7 +32,7 @@ from schemas.topics import ACTIONS, CONTROL, DECISIONS, INCIDENTS, LOG
 TOPOLOGY = Path(__file__).parents[2] / "examples" / "rack-power" / "topology.json"
 RULES = "nfvi"
 PATIENCE_S = 60.0
-FREE = frozenset({"epoch", "action_id", "expires_at", "signature"})
+FREE = frozenset({"epoch", "action_id", "expires_at", "signature", "reply_to"})
 """Of an action: what may differ from a replay (the wire page, "Who may emit")."""
 BATCH = 10
 """Messages that the load appends at a time, each with one input."""
