@@ -58,6 +58,10 @@ cover: $(DEV) ## Unit tests and doctests with branch coverage
 kafka-test: $(DEV) ## Tests on a real Kafka broker: KAFKA_BOOTSTRAP's, a container's, or our own (Java)
 	@$(BIN)/python -m pytest tests/kafka $(ARGS)
 
+.PHONY: examples-test
+examples-test: $(DEV) ## Run the examples in other languages (Node 20)
+	@$(BIN)/python -m pytest tests/examples $(ARGS)
+
 .PHONY: bench
 bench: $(DEV) ## Measure speed
 	@$(BIN)/python -m bench $(ARGS)
