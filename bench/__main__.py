@@ -11,6 +11,7 @@ from bench import throughput
 from bench.clock import Figures
 from bench.incident_storm import incident_storm
 from bench.kddi import kddi
+from bench.link_cut import link_cut
 from bench.local_log import local_log
 from bench.memory import bytes_per_entity
 from bench.scale import scale
@@ -27,6 +28,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "local_log": local_log,
+    "link_cut": link_cut,
     "kddi": kddi,
     "signing": signing,
     "sla": sla,
