@@ -118,7 +118,8 @@ class Actuator:
             return Outcome("UNKNOWN", {"reason": "no longer a verb of this actuator"})
         runtime_s = min(action.max_runtime_s or RUNTIME_S_MAX, RUNTIME_S_MAX)
         try:
-            return await asyncio.wait_for(verb(action, is_again=is_again), runtime_s)
+            async with asyncio.timeout(runtime_s):
+                return await verb(action, is_again=is_again)
         except TimeoutError:
             return Outcome("TIMED_OUT", {"reason": f"did not end within {runtime_s:g} s"})
         except Exception as error:  # noqa: BLE001 - whatever a verb raises, its end is unknown
@@ -147,7 +148,8 @@ class Actuator:
                 self.gate.ledger.forget(_now_us())
                 forget_s = time.monotonic()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._owes.wait(), PLACE_S)
+                async with asyncio.timeout(PLACE_S):
+                    await self._owes.wait()
 
     def _note_place(self) -> None:
         """Remember how far was read; not before an action runs, which waits for no disk twice."""

@@ -77,7 +77,9 @@ async def _heard(netlink: Kernel, listing: "Listing") -> list[News]:
         listing.begin(clock())
         netlink.ask()
     try:
-        return await asyncio.wait_for(netlink.read(), listing.wait_s(clock()))
+        # Not `wait_for`, which in Python 3.11 may swallow the word that all is to end.
+        async with asyncio.timeout(listing.wait_s(clock())):
+            return await netlink.read()
     except TimeoutError:
         return []
 
@@ -145,7 +147,7 @@ class World:
         self._was_up: set[int] = set()
         """Devices that worked while we looked: one switched off since then is told."""
         self._carried: set[int] = set()
-        """Devices without carrier that carried their bond's traffic when they lost it."""
+        """Devices that do not work yet, and carried their bond's traffic when they lost it."""
         self._left: dict[int, int] = {}
         """Bond → the member it carried its traffic by before the present one."""
 
@@ -174,7 +176,8 @@ class World:
         index = device.index
         if device.has_carrier:
             self._was_up.add(index)
-            self._carried.discard(index)
+            if device.mii_status in (None, MII_UP):
+                self._carried.discard(index)
         elif before and before.has_carrier:
             bond = self._devices.get(device.master or before.master)
             if bond is not None and bond.active == index:

@@ -184,7 +184,7 @@ def _read(message: Any) -> Iterator[Device]:  # noqa: ANN401 - pyroute2 has no t
     """Yield the device of a message; a name that no entity could have costs that device alone."""
     # Bridges tell of their ports in messages of a family of their own; they hold less.
     name = message.get_attr("IFLA_IFNAME")
-    if message["family"] or not name:
+    if message["family"] or not isinstance(name, str):  # What is no UTF-8 comes as bytes.
         return
     info = message.get_attr("IFLA_LINKINFO")
     member_of = info and info.get_attr("IFLA_INFO_SLAVE_KIND")
