@@ -17,6 +17,7 @@ from bench.scale import scale
 from bench.signing import signing
 from bench.single_fault import single_fault
 from bench.sla import sla
+from bench.snapshots import snapshots
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -27,6 +28,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "local_log": local_log,
+    "snapshots": snapshots,
     "kddi": kddi,
     "signing": signing,
     "sla": sla,
