@@ -43,6 +43,7 @@ def local_log() -> Figures:
 
 
 def frame(number: int, size: int, names: list[str]) -> bytes:
+    """Return a frame of so many events that no rule listens to."""
     moment = from_microseconds(load.START_US + number * size * load.STEP_US)
     inputs = [
         {
