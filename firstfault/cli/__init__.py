@@ -19,6 +19,7 @@ from firstfault.cli import (
     schema,
     score,
     sla,
+    topics,
     why_not,
 )
 from firstfault.cli.terminal import app
@@ -39,6 +40,7 @@ __all__ = [
     "schema",
     "score",
     "sla",
+    "topics",
     "why_not",
 ]
 

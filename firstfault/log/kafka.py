@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -76,11 +76,9 @@ class KafkaLog:
         self.settings = settings
         self._options = {**client_options(settings), "request_timeout_ms": round(REQUEST_S * 1e3)}
         self._append_s = append_s
-        self._producer: _Client = None
+        self._producer: _Producer | None = None
         self._asker: _Client = None
         self._starting = asyncio.Lock()
-        self._turns: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """Of each partition, so that the messages of one append stay together."""
         self._known: set[TopicPartition] = set()
         self._closed = False
 
@@ -88,16 +86,15 @@ class KafkaLog:
         """See `Log.append`; after a `LogError` a message may be there all the same."""
         check_messages(topic, messages)
         place = TopicPartition(self.settings.named(topic), partition)
-        producer: _Client = None
+        producer = None
         try:
             async with asyncio.timeout(self._append_s):
                 producer = await self._started()
-                acknowledged = await self._sent(producer, place, messages)
+                return await producer.unless_lost(self._sent(producer, place, messages))
         except (KafkaError, TimeoutError) as error:
             self._known.discard(place)
-            await self._give_up(producer, error)
+            await self._give_up(producer)
             raise LogError(_said(place, error)) from error
-        return acknowledged
 
     async def read(
         self, topic: str, offset: int, partition: int = 0
@@ -142,19 +139,19 @@ class KafkaLog:
         await self._ask_no_more(self._asker)
         if self._producer is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._producer.flush(), CLOSE_S)
-            await self._give_up(self._producer, KafkaError(CLOSED))
+                await asyncio.wait_for(self._producer.client.flush(), CLOSE_S)
+            await self._give_up(self._producer)
 
     # ---- what is asked, and of whom ------------------------------------------------------------
 
     async def _sent(
-        self, producer: _Client, place: TopicPartition, messages: Sequence[Message]
+        self, producer: "_Producer", place: TopicPartition, messages: Sequence[Message]
     ) -> int:
         """Send messages one after the other; return the offset of the first once all are safe."""
-        async with self._turns[place]:
-            await self._check_there(producer.client, place)
+        async with producer.turns[place]:
+            await self._check_there(producer.client.client, place)
             sent = [
-                await producer.send(
+                await producer.client.send(
                     place.topic, one.value or None, one.key.encode(), partition=place.partition
                 )
                 for one in messages
@@ -201,13 +198,15 @@ class KafkaLog:
 
     # ---- clients -------------------------------------------------------------------------------
 
-    async def _started(self) -> _Client:
+    async def _started(self) -> "_Producer":
         """Return the producer, made where there is none."""
         async with self._starting:
             while self._producer is None:
                 if self._closed:
                     raise LogError(CLOSED)
-                self._producer = await self._new_producer()
+                client = await self._new_producer()
+                if client is not None:
+                    self._producer = _Producer(client)
             return self._producer
 
     async def _new_producer(self) -> _Client:
@@ -233,18 +232,18 @@ class KafkaLog:
             raise
         return producer
 
-    async def _give_up(self, producer: _Client, error: Exception) -> None:
+    async def _give_up(self, producer: "_Producer | None") -> None:
         """Leave a producer with all that it still holds, so that none of it leaves later."""
         if producer is None or producer is not self._producer:
             return
         self._producer = None
+        producer.lost.set_result(None)
         # Its own `stop` would first send what waits. All of this is private to aiokafka 0.14.
-        sending = producer._sender.sender_task  # noqa: SLF001
+        sending = producer.client._sender.sender_task  # noqa: SLF001
         sending.cancel()
         await asyncio.wait([sending], timeout=REQUEST_S + CLOSE_S)  # It hears the last answer.
-        producer._message_accumulator.fail_all(KafkaError(str(error)))  # noqa: SLF001
-        producer._closed = True  # noqa: SLF001
-        await producer.client.close()
+        producer.client._closed = True  # noqa: SLF001
+        await producer.client.client.close()
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[_Client]:
@@ -279,6 +278,32 @@ class KafkaLog:
         if asker is not None and asker is self._asker:
             self._asker = None
             await _stop(asker)
+
+
+class _Producer:
+    """A producer, until it is given up."""
+
+    def __init__(self, client: _Client) -> None:
+        self.client = client
+        self.turns: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Of each partition, so that the messages of one append stay together."""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def unless_lost(self, sent: Coroutine[None, None, int]) -> int:
+        """Return what comes of sending.
+
+        Raises:
+            KafkaError: nothing can come of it any more.
+        """
+        sending = asyncio.create_task(sent)
+        try:
+            either: list[asyncio.Future[Any]] = [sending, self.lost]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                raise KafkaError("given up with an earlier append")
+            return sending.result()
+        finally:
+            sending.cancel()
 
 
 async def _heard(consumer: _Client, place: TopicPartition) -> AsyncIterator[list[Record]]:

@@ -12,7 +12,20 @@ from typing import Any
 from firstfault.log import LogError
 from firstfault.log.kafka_settings import client_options
 from schemas.kafka import KafkaSettings
-from schemas.topics import LOG, MESSAGE_BYTES_MAX, SNAPSHOTS, TOPICS, Topic
+from schemas.topics import (
+    ACTIONS,
+    CONTROL,
+    DEAD_LETTERS,
+    DECISIONS,
+    INCIDENTS,
+    LEASE,
+    LOG,
+    MESSAGE_BYTES_MAX,
+    REGION,
+    SNAPSHOTS,
+    TOPICS,
+    Topic,
+)
 
 PARTITIONS = 24
 """Of the log; fixed for its life. So many workers may share it, and ticks for them cost little."""
@@ -26,6 +39,8 @@ KEEP_S_MIN = 86_400
 SEGMENT_S = 600
 """Only what is in a closed segment is compacted: snapshots come every few seconds."""
 SEGMENT_BYTES = 134_217_728
+GROUP = "firstfault"
+"""How the names of consumer groups begin, after the prefix of the site."""
 REQUEST_MS = 10_000
 BOOTSTRAP_MS = 10_000
 MADE_MS = 30_000
@@ -217,3 +232,42 @@ def check_topics(kafka: KafkaSettings) -> None:
         faults = found.amiss(found.wanted())
     if faults:
         raise LogError("\n".join(faults))
+
+
+@dataclass(frozen=True)
+class Right:
+    """What one role may do, in the words of kafka-acls.sh."""
+
+    role: str
+    what: str
+    lines: tuple[str, ...]
+
+
+_WORKER_WRITES = (LOG, ACTIONS, INCIDENTS, DECISIONS, DEAD_LETTERS, SNAPSHOTS, REGION, LEASE)
+_ROLES = (
+    (
+        "worker",
+        "folds the log and speaks",
+        (LOG, SNAPSHOTS, REGION, LEASE, CONTROL),
+        _WORKER_WRITES,
+    ),
+    ("collector", "reports what it sees", (INCIDENTS, CONTROL), (LOG,)),
+    ("actuator", "carries out actions", (ACTIONS, CONTROL), (LOG,)),
+    ("operator", "looks, and commands", tuple(one.name for one in TOPICS), (LOG,)),
+    ("admin", "publishes the domains", (CONTROL,), (CONTROL,)),
+)
+"""role, what it is, what it reads, what it writes. Only a worker may write actions."""
+
+
+def rights(kafka: KafkaSettings) -> Iterator[Right]:
+    """Yield what each role may do, and no more."""
+    for role, what, reads, writes in _ROLES:
+        lines = [f"--operation Read --topic {kafka.named(name)}" for name in reads]
+        lines += [f"--operation Write --topic {kafka.named(name)}" for name in writes]
+        prefix = kafka.named(GROUP)
+        lines.append(f"--operation Read --group {prefix} --resource-pattern-type prefixed")
+        if role in ("worker", "admin"):  # They check at the start that all is as it must be.
+            lines += [
+                f"--operation DescribeConfigs --topic {kafka.named(one.name)}" for one in TOPICS
+            ]
+        yield Right(role, what, tuple(lines))
