@@ -60,19 +60,29 @@ class Site:
         return Signer(self.private_key, self.domain, self.log_generation)
 
 
+@dataclass(frozen=True)
+class Means:
+    """What a shell works with."""
+
+    log: Log
+    snapshots: Log
+    """The same log by other connections: what hinders a snapshot must hinder nothing else."""
+    lease: Lease
+    on_told: OnTold
+
+
 class Shell:
     """Folds one partition, and publishes what may leave."""
 
-    def __init__(
-        self, log: Log, number: int, sites: Sequence[Site], lease: Lease, on_told: OnTold
-    ) -> None:
+    def __init__(self, means: Means, number: int, sites: Sequence[Site]) -> None:
         self.number = number
-        self._log, self._lease, self._on_told = log, lease, on_told
+        self._log, self._lease, self._on_told = means.log, means.lease, means.on_told
         self._sites = {site.domain: site for site in sites}
         self._writers = {
-            name: FrameWriter(log, name, site.owner, number) for name, site in self._sites.items()
+            name: FrameWriter(means.log, name, site.owner, number)
+            for name, site in self._sites.items()
         }
-        self._stores = {name: SnapshotStore(log, name, number) for name in self._sites}
+        self._stores = {name: SnapshotStore(means.snapshots, name, number) for name in self._sites}
         self._signers = {name: site.signer() for name, site in self._sites.items()}
         self._partition: Partition | None = None
         self.published = -1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from correlator.lease import Alone
 from correlator.live import Told
-from correlator.shell import OnTold, Shell, Site
+from correlator.shell import Means, OnTold, Shell, Site
 from firstfault.log import Log, LogError
 from schemas.topics import LOG
 
@@ -44,7 +44,7 @@ class Correlator:
         self, log: Log, site: Site, on_told: OnTold = _nothing, on_trouble: OnTrouble = _say
     ) -> None:
         self._log, self._on_trouble = log, on_trouble
-        self._shell = Shell(log, 0, [site], Alone(), on_told)
+        self._shell = Shell(Means(log, log, Alone(), on_told), 0, [site])
 
     async def run(self) -> None:
         """Fold what is there, claim the right to speak, and go on until cancelled."""
