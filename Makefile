@@ -70,6 +70,11 @@ kafka-test: $(DEV) ## Tests on a real Kafka broker: KAFKA_BOOTSTRAP's, a contain
 bench: $(DEV) ## Measure speed
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: kafka-faults
+kafka-faults: N ?= 20
+kafka-faults: $(DEV) ## Do each fault N=20 times to workers and brokers under load; prints figures
+	@$(BIN)/python -m tests.kafka.faults --runs $(N) $(ARGS)
+
 .PHONY: corpus
 corpus: SEEDS ?= 50
 corpus: $(DEV) ## Play every scenario of the corpus under SEEDS=50 kinds of noise

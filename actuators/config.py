@@ -21,6 +21,9 @@ class ActuatorConfig(Strict):
 
     name: EntityId = Field(description="who signs the results, e.g. actuator:mgmt-1")
     verbs: list[Options] = Field(min_length=1, description="no two of the same name")
+    signing_key: str | None = Field(
+        None, description="its private key, PEM; the site's key set says what it may confirm"
+    )
     stands_on: list[EntityId] = Field(
         default_factory=list, description="entities that are never its targets: its own host"
     )

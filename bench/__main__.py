@@ -18,6 +18,7 @@ from bench.scale import scale
 from bench.signing import signing
 from bench.single_fault import single_fault
 from bench.sla import sla
+from bench.snapshots import snapshots
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -29,6 +30,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "scale": scale,
     "local_log": local_log,
     "link_cut": link_cut,
+    "snapshots": snapshots,
     "kddi": kddi,
     "signing": signing,
     "sla": sla,

@@ -5,7 +5,7 @@ give the same inputs. Source of the shape: the wire page, "Inputs".
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,10 +18,8 @@ from correlator.signatures import Refused, written
 from schemas.base import canonical, first_fault, to_microseconds
 from schemas.inputs import FRAME_INPUTS_MAX, Event, Frame, Input
 from schemas.outputs import DeadLetter
-from schemas.topics import LOG
+from schemas.topics import LOG, MESSAGE_BYTES_MAX
 
-MESSAGE_BYTES_MAX = 1_048_576
-"""A longer message is no frame; a broker refuses it too, unless told otherwise."""
 HISTORY_US = 2_000_000
 """An input this much older than the frame that brought it was spooled."""
 EXCERPT_CHARACTERS = 200
@@ -69,6 +67,14 @@ class Doubles:
             return True
         self._last[source] = boot, int(number)
         return False
+
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Return what is remembered, as (source, boot, sequence): a snapshot holds it."""
+        return [(source, boot, number) for source, (boot, number) in self._last.items()]
+
+    def know(self, rows: Iterable[tuple[str, str, int]]) -> None:
+        """Remember what a snapshot holds."""
+        self._last.update((source, (boot, number)) for source, boot, number in rows)
 
 
 def opened(offset: int, log_us: int, value: bytes) -> Opened:

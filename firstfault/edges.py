@@ -5,7 +5,7 @@ The same for `collect`, `act` and `run`: one file names them all, and each comma
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field
@@ -15,6 +15,7 @@ from actuators.runner import Actuator, OnDone, OnTrouble
 from collectors.config import CollectorConfig
 from collectors.runner import Collector
 from collectors.spool import Spool
+from correlator.keyfile import read_private
 from correlator.rules.yamlfile import read_one
 from firstfault.consumer.duties import Self
 from firstfault.consumer.gate import Gate, Trust
@@ -77,11 +78,14 @@ def actuator_of(config: ActuatorConfig, duty: Duty, place: Place, on_done: OnDon
         LogError: another process is this actuator, or its ledger cannot be used.
     """
     verbs = config.made()
+    trust = duty.trust
+    if config.signing_key:
+        trust = replace(trust, private_key=read_private(Path(config.signing_key)))
     me = Self(config.name, frozenset(config.stands_on), is_dry_run=not duty.is_enforced)
     ledger = open_ledger(_file(place.folder, "ledger", config.name))
     return Actuator(
         place.log,
-        Gate(ledger, me, duty.trust, verbs.keys()),
+        Gate(ledger, me, trust, verbs.keys()),
         verbs,
         on_done,
         place.on_trouble,
@@ -89,13 +93,12 @@ def actuator_of(config: ActuatorConfig, duty: Duty, place: Place, on_done: OnDon
     )
 
 
-def edges_of(config: EdgesConfig, place: Place, *, is_enforced: bool) -> list[Collector | Actuator]:
+def edges_of(config: EdgesConfig, place: Place, duty: Duty) -> list[Collector | Actuator]:
     """Return all that a site's file names, for one process with the correlator.
 
     Raises:
         LogError: another process is one of its actuators.
     """
-    duty = Duty(Trust(None), is_enforced)
     made: list[Collector | Actuator] = [
         collector_of(one, config.domain, place) for one in config.collectors
     ]

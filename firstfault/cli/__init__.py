@@ -7,26 +7,32 @@ import typer
 
 from firstfault.cli import (
     act,
+    actions,
     collect,
     corpus,
     demo,
     diff,
     explain,
     graph,
+    incidents,
     keys,
+    operate,
     policy,
     replay,
     rules,
     run,
     schema,
     score,
+    shadow,
     sla,
+    topics,
     why_not,
 )
 from firstfault.cli.terminal import app
 
 __all__ = [
     "act",
+    "actions",
     "app",
     "collect",
     "corpus",
@@ -34,15 +40,19 @@ __all__ = [
     "diff",
     "explain",
     "graph",
+    "incidents",
     "keys",
     "main",
+    "operate",
     "policy",
     "replay",
     "rules",
     "run",
     "schema",
     "score",
+    "shadow",
     "sla",
+    "topics",
     "why_not",
 ]
 

@@ -15,7 +15,14 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firstfault.log import LogError, Message, OffsetGoneError, Record, Span
+from firstfault.log import (
+    LogError,
+    Message,
+    OffsetGoneError,
+    Record,
+    Span,
+    check_messages,
+)
 from schemas.topics import LOCAL_FILE
 
 BUSY_S = 5.0
@@ -88,8 +95,7 @@ class LocalLog:
     async def append(self, topic: str, messages: Sequence[Message], partition: int = 0) -> int:
         """See `Log.append`."""
         _only_one(partition)
-        if not messages:
-            raise LogError("there is nothing to append")
+        check_messages(topic, messages)
         if self._closed:
             raise LogError(CLOSED)
         loop = asyncio.get_running_loop()
@@ -130,6 +136,15 @@ class LocalLog:
                                 await reader.news.wait()
         finally:
             self._readers.discard(reader)
+
+    async def delete(self, topic: str, keys: Sequence[str], partition: int = 0) -> None:
+        """See `Log.delete`."""
+        _only_one(partition)
+        try:
+            await asyncio.to_thread(_delete, self.file, topic, keys)
+        except sqlite3.Error as error:
+            msg = f"{self.file}: {error}; nothing was deleted"
+            raise LogError(msg) from error
 
     async def span(self, topic: str, partition: int = 0) -> Span:
         """See `Log.span`."""
@@ -294,6 +309,13 @@ def _make(db: sqlite3.Connection, topic: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {_table(topic)} (offset INTEGER PRIMARY KEY AUTOINCREMENT, "
         "log_us INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL)"
     )
+
+
+def _delete(file: Path, topic: str, keys: Sequence[str]) -> None:
+    with closing(_connected(file)) as db, db:
+        db.execute("BEGIN IMMEDIATE")
+        rows = [(key,) for key in keys]
+        db.executemany(f"DELETE FROM {_table(topic)} WHERE key = ?", rows)
 
 
 def _after(db: sqlite3.Connection, topic: str, offset: int) -> list[Record]:

@@ -94,3 +94,21 @@ def results(folder: Path) -> list[Result]:
 def python_path() -> dict[str, str]:
     """Return the environment in which a process of ours finds the tests."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def send_inputs(folder: Path, domain: str, inputs: Sequence[dict[str, Any]]) -> None:
+    """Append a frame of inputs to a log."""
+    now_us = time.time_ns() // 1000
+    frame = {
+        "frame_id": f"collector:h1/b1/{now_us}",
+        "domain": domain,
+        "sent_at": from_microseconds(now_us),
+        "inputs": list(inputs),
+    }
+
+    async def whole() -> None:
+        log = open_local(folder)
+        await log.append(LOG, [Message(domain, canonical(frame).encode())])
+        await log.close()
+
+    asyncio.run(whole())
