@@ -104,9 +104,12 @@ async def open_log(where: Where, *, must_exist: bool = True) -> AsyncIterator["S
     if (where.local is None) == (where.kafka is None):
         msg = "say where the log is: --local DIR, or --kafka HOST:PORT"
         raise BadInput(msg)
-    log = _local(where.local, must_exist=must_exist) if where.local else _kafka(where.kafka)
+    if where.local is not None:
+        log, partition = _local(where.local, must_exist=must_exist), 0
+    else:
+        log, partition = await _kafka(str(where.kafka), where.domain)
     try:
-        yield Site(log, where.domain)
+        yield Site(log, where.domain, partition)
     finally:
         await log.close()
 
@@ -120,8 +123,24 @@ def _local(folder: Path, *, must_exist: bool) -> Log:
     return open_local(folder)
 
 
-def _kafka(bootstrap: str | None) -> Log:
-    msg = f"--kafka {bootstrap}: not in this version"
+async def _kafka(bootstrap: str, domain: str) -> tuple[Log, int]:
+    """Return the log of a cluster, and the partition of a domain; without a map, the first."""
+    from firstfault.kafka import kafka_settings
+    from firstfault.log.control import read_domains
+    from firstfault.log.kafka import KafkaLog
+    from firstfault.operations import meant
+
+    log = KafkaLog(kafka_settings(bootstrap))
+    try:
+        domains = await read_domains(log)
+        if domains is None or domain in domains.by_name:
+            return log, 0 if domains is None else domains.by_name[domain].partition
+        like = " or ".join(meant(domain, domains.by_name)) or ", ".join(domains.by_name)
+    except BaseException:
+        await log.close()
+        raise
+    await log.close()
+    msg = f"--domain {domain}: no domain of this log; did you mean {like}?"
     raise BadInput(msg)
 
 
