@@ -11,12 +11,14 @@ from bench import throughput
 from bench.clock import Figures
 from bench.incident_storm import incident_storm
 from bench.kddi import kddi
+from bench.link_cut import link_cut
 from bench.local_log import local_log
 from bench.memory import bytes_per_entity
 from bench.scale import scale
 from bench.signing import signing
 from bench.single_fault import single_fault
 from bench.sla import sla
+from bench.snapshots import snapshots
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -27,6 +29,8 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "local_log": local_log,
+    "link_cut": link_cut,
+    "snapshots": snapshots,
     "kddi": kddi,
     "signing": signing,
     "sla": sla,

@@ -40,8 +40,9 @@ class Cut:
         self.domain, self.epoch, self.rules = state.domain, state.epoch, state.rules_hash
         self.log_generation = state.log_generation
         self._guards: dict[str, Guarded] = {}
-        self._copies: list[tuple[str, list[Any]]] = [
-            (NODES, list(state.topology.up.items())),
+        # A copy of a table costs a twentieth of the list of its rows; that is made slice by slice.
+        self._copies: list[tuple[str, Iterable[Any]]] = [
+            (NODES, state.topology.up.copy().items()),
             (DOUBLES, fold.doubles.rows()),
         ]
         head: dict[str, Any] = {"flags": dict(state.topology.redundant_flags)}
@@ -55,9 +56,9 @@ class Cut:
             self._guards[name] = Guarded(value)
             setattr(self._state, name, self._guards[name])
         elif isinstance(value, dict):
-            self._copies.append((name, list(value.items())))
+            self._copies.append((name, value.copy().items()))
         elif isinstance(value, set | list):
-            self._copies.append((name, list(value)))
+            self._copies.append((name, value.copy()))
         elif name != "topology":
             head[name] = value
 
@@ -65,11 +66,12 @@ class Cut:
         """Yield the snapshot in slices; between two of them the fold may go on."""
         yield self._head
         for name, guard in self._guards.items():
-            while rows := guard.slice(self._slice_rows):
-                yield _line(name, rows)
+            while some := guard.slice(self._slice_rows):
+                yield _line(name, some)
         for name, copy in self._copies:
-            for start in range(0, len(copy), self._slice_rows):
-                yield _line(name, copy[start : start + self._slice_rows])
+            rows = iter(copy)
+            while some := list(islice(rows, self._slice_rows)):
+                yield _line(name, some)
 
     def close(self) -> None:
         """Give the tables back to the state, whether all of them was written or not."""

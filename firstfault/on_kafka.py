@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from correlator.shell import Shell, Site
@@ -20,6 +21,10 @@ from schemas.control import DomainMap
 from schemas.kafka import KafkaSettings
 from schemas.topics import LOG
 
+SNAPSHOT_S = 5.0
+"""How long one part of a snapshot is tried: the next snapshot is due soon."""
+CLOSE_S = 1.0
+"""A producer with nothing left to send needs no longer; all that was said is acknowledged."""
 SitesOf = Callable[[DomainMap | None], Mapping[int, Sequence[Site]]]
 """Makes of the map of domains what is in each partition."""
 
@@ -70,19 +75,20 @@ async def serve(wanted: Wanted, sites_of: SitesOf, hooks: Hooks) -> None:
         wanted.kafka, LOG, lambda: progress(shells()), lambda: loop.call_soon_threadsafe(stop)
     )
     watchdog.start()
-    log = KafkaLog(wanted.kafka)
+    log, snapshots = KafkaLog(wanted.kafka), KafkaLog(wanted.kafka, append_s=SNAPSHOT_S)
     try:
         sites = sites_of(await read_domains(log))
         group = STANDBY if wanted.standby else GROUP
         settings = WorkerSettings(wanted.kafka, sites, wanted.owner, group, wanted.instance)
-        workers.append(Worker(settings, log, hooks))
+        workers.append(Worker(settings, log, snapshots, hooks))
         if wanted.metrics_port is not None:
             serve_metrics(wanted.metrics_port, WorkerMetrics(shells, workers[0].counts))
         if wanted.lasts_s is not None:
             loop.call_later(wanted.lasts_s, stop)
         await workers[0].run()
     finally:
-        await log.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(log.close(), snapshots.close()), CLOSE_S)
         watchdog.stop()
 
 

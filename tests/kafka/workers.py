@@ -32,8 +32,6 @@ from schemas.topics import ACTIONS, CONTROL, DECISIONS, INCIDENTS, LOG
 TOPOLOGY = Path(__file__).parents[2] / "examples" / "rack-power" / "topology.json"
 RULES = "nfvi"
 PATIENCE_S = 60.0
-FREE = frozenset({"epoch", "action_id", "expires_at", "signature", "reply_to"})
-"""Of an action: what may differ from a replay (the wire page, "Who may emit")."""
 BATCH = 10
 """Messages that the load appends at a time, each with one input."""
 
@@ -257,6 +255,10 @@ class Judged:
     missing_inputs: int = 0
     """Acknowledged to the load, and not in the log."""
     actions: int = 0
+    silence_ms: int = 0
+    """The longest that numbered inputs were appended and none was answered."""
+    examples: list[str] = field(default_factory=list)
+    """Of what is not as it should be."""
 
     @property
     def is_right(self) -> bool:
@@ -276,8 +278,11 @@ async def judged(site: Site, load: Load) -> Judged:
             for topic, values in replayed(log, name).items():
                 again.setdefault(topic, []).extend(values)
         for topic in (INCIDENTS, DECISIONS):
-            live = [one.value for one in await kept(site.kafka, topic, partition)]
+            records = await kept(site.kafka, topic, partition)
+            live = [one.value for one in records]
             _compare(found, live, again[topic], is_ordered=len(names) == 1)
+            if topic == DECISIONS:
+                found.silence_ms = max(found.silence_ms, _longest_wait_ms(log, records))
         live = [one.value for one in await kept(site.kafka, ACTIONS, partition)]
         _compare_actions(found, live, again[ACTIONS])
     return found
@@ -313,22 +318,47 @@ def _compare(found: Judged, live: list[bytes], again: list[bytes], *, is_ordered
     known, wanted = set(firsts), set(again)
     found.lost += len(wanted - known)
     found.foreign += len(known - wanted)
+    found.examples += [f"lost {one!r}" for one in sorted(wanted - known)[:2]]
+    found.examples += [f"foreign {one!r}" for one in sorted(known - wanted)[:2]]
     common = [one for one in firsts if one in wanted]
     if is_ordered and common != [one for one in dict.fromkeys(again) if one in known]:
         found.out_of_order += 1
 
 
 def _compare_actions(found: Judged, live: list[bytes], again: list[bytes]) -> None:
-    """Hold actions against those of the replay by their keys: an expired one need not leave."""
-    by_key: dict[str, str] = {}
-    for value in live:
-        document = json.loads(value)
-        key = document["idempotency_key"]
-        rest = canonical({name: part for name, part in document.items() if name not in FREE})
-        found.repeats += key in by_key
-        found.foreign += by_key.setdefault(key, rest) != rest
-    wanted = {json.loads(value)["idempotency_key"] for value in again}
-    found.actions += len(by_key)
+    """Hold actions against the replay, which says them again at each claim as the worker did.
+
+    All must have left by key; one that was said under a claim before its own may be missing.
+    """
+    live = [_as_replayed(value) for value in live]
+    keys = [json.loads(value)["idempotency_key"] for value in live]
+    strange = sorted(set(live) - set(again))
+    missing = {json.loads(value)["idempotency_key"] for value in again} - set(keys)
+    found.actions += len(set(keys))
     found.outputs += len(live)
-    found.foreign += len(by_key.keys() - wanted)
-    found.lost += len(wanted - by_key.keys())
+    found.repeats += len(keys) - len(set(keys))
+    found.foreign += len(strange)
+    found.lost += len(missing)
+    found.examples += [f"action {one!r}" for one in strange[:2]]
+    found.examples += [f"no action {one}" for one in sorted(missing)[:2]]
+
+
+def _as_replayed(value: bytes) -> bytes:
+    """Return an action without what the shell puts in: where its result goes."""
+    document = json.loads(value)
+    document["reply_to"].pop("partition", None)
+    return canonical(document).encode()
+
+
+def _longest_wait_ms(log: list[Record], decisions: list[Record]) -> int:
+    """Return the longest from the append of a number to its first answer, by the broker's clock."""
+    asked = {
+        json.loads(one.value)["inputs"][0]["target"]: one.log_us
+        for one in log
+        if b"collector:load" in one.value
+    }
+    answered: dict[str, int] = {}
+    for one in decisions:
+        answered.setdefault(one.key, one.log_us)
+    waits = (answered[name] - asked_us for name, asked_us in asked.items() if name in answered)
+    return max(waits, default=0) // 1_000
