@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import throughput
 from bench.clock import Figures
+from bench.consumer import consumer
 from bench.incident_storm import incident_storm
 from bench.kddi import kddi
 from bench.link_cut import link_cut
@@ -29,6 +30,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "local_log": local_log,
+    "consumer": consumer,
     "link_cut": link_cut,
     "snapshots": snapshots,
     "kddi": kddi,

@@ -153,6 +153,17 @@ def test_a_precondition_is_asked_of_a_function(tmp_path: Path) -> None:
     assert results(tmp_path)[0].proof["precondition"] == "vm_host of vm:v1 is host:h3 (host:h4)"
 
 
+def test_it_may_run_in_another_thread_than_it_was_made_in(tmp_path: Path) -> None:
+    site(tmp_path)
+    found = consumer(tmp_path)
+    found.on("notify")(lambda given: None)
+    send(tmp_path, [signed(action("k1", verb="notify"))])
+    thread = threading.Thread(target=until, args=(tmp_path, found, 1))
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert [one.state for one in results(tmp_path)] == ["CONFIRMED"]
+
+
 def test_without_keys_one_must_say_so(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="unsigned=True"):
         ActionConsumer.local(tmp_path, name=ACTUATOR)
