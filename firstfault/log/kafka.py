@@ -313,18 +313,19 @@ async def _heard(consumer: _Client, place: TopicPartition) -> AsyncIterator[list
         found = await consumer.getmany(place, timeout_ms=round(QUIET_S * 1e3))
         if records := found.get(place):
             behind = False
-            yield [
-                Record(
-                    one.offset, one.timestamp * 1_000, (one.key or b"").decode(), one.value or b""
-                )
-                for one in records
-            ]
+            yield [_record(one) for one in records]
             continue
         ends = await asyncio.wait_for(consumer.end_offsets([place]), 2 * REQUEST_S)
         if ends[place] > await consumer.position(place):
             if behind:
                 return
             behind = True
+
+
+def _record(given: _Client) -> Record:
+    # Whoever may write may send any bytes as a key, or none.
+    key = (given.key or b"").decode(errors="replace")
+    return Record(given.offset, given.timestamp * 1_000, key, given.value or b"")
 
 
 async def _stop(client: _Client) -> None:
