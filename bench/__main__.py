@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import throughput
 from bench.clock import Figures
 from bench.incident_storm import incident_storm
+from bench.kafka_log import kafka_log
 from bench.kddi import kddi
 from bench.local_log import local_log
 from bench.memory import bytes_per_entity
@@ -28,6 +29,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "local_log": local_log,
+    "kafka_log": kafka_log,
     "snapshots": snapshots,
     "kddi": kddi,
     "signing": signing,

@@ -55,7 +55,9 @@ async def opened_log(local: Path | None, kafka: str | None) -> AsyncIterator[Log
     else:
         from firstfault.kafka import kafka_settings
         from firstfault.log.kafka import KafkaLog
+        from firstfault.log.kafka_settings import only_our_words
 
+        only_our_words()
         log = KafkaLog(kafka_settings(kafka or ""))
     try:
         yield log
