@@ -15,7 +15,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from correlator.engine import Stamped
-from correlator.signing import Refused, written
+from correlator.signatures import Refused, written
 from schemas.base import canonical, first_fault, to_microseconds
 from schemas.inputs import FRAME_INPUTS_MAX, Event, Frame, Input
 from schemas.outputs import DeadLetter

@@ -8,12 +8,15 @@ records at which it was said count as done; nothing leaves while another may spe
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from correlator.engine import Engine
 from correlator.lease import Lease
-from correlator.live import Fold, Live, Partition, Told, Voice, messages_of
+from correlator.live import TICK_US, Fold, Live, Partition, Told, Voice, messages_of
 from correlator.rules import RuleSet
+from correlator.signatures import Signer
 from correlator.signing import Believed, Verifier
 from correlator.snapshot_store import Found, SnapshotStore
 from correlator.snapshots import Cut, restored
@@ -23,6 +26,7 @@ from firstfault.log import Log, LogError, Record, Span, between
 from firstfault.log.frames import FrameWriter
 from schemas.inputs import OwnerClaim, Tick
 from schemas.keys import KeySet
+from schemas.outputs import Action
 from schemas.topics import LOG
 
 SLICE_S = 0.01
@@ -46,21 +50,40 @@ class Site:
     keys: tuple[KeySet, ...] = ()
     """Key sets known, the first active from the beginning; with none, nothing is checked."""
     log_generation: str = "0"
+    private_key: Ed25519PrivateKey | None = None
+    """Signs what leaves: actions, and claims in the owner's name; none: nothing is signed."""
+
+    def signer(self) -> Signer | None:
+        """Return what signs for this domain."""
+        if self.private_key is None:
+            return None
+        return Signer(self.private_key, self.domain, self.log_generation)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a shell works with."""
+
+    log: Log
+    snapshots: Log
+    """The same log by other connections: what hinders a snapshot must hinder nothing else."""
+    lease: Lease
+    on_told: OnTold
 
 
 class Shell:
     """Folds one partition, and publishes what may leave."""
 
-    def __init__(
-        self, log: Log, number: int, sites: Sequence[Site], lease: Lease, on_told: OnTold
-    ) -> None:
+    def __init__(self, means: Means, number: int, sites: Sequence[Site]) -> None:
         self.number = number
-        self._log, self._lease, self._on_told = log, lease, on_told
+        self._log, self._lease, self._on_told = means.log, means.lease, means.on_told
         self._sites = {site.domain: site for site in sites}
         self._writers = {
-            name: FrameWriter(log, name, site.owner, number) for name, site in self._sites.items()
+            name: FrameWriter(means.log, name, site.owner, number)
+            for name, site in self._sites.items()
         }
-        self._stores = {name: SnapshotStore(log, name, number) for name in self._sites}
+        self._stores = {name: SnapshotStore(means.snapshots, name, number) for name in self._sites}
+        self._signers = {name: site.signer() for name, site in self._sites.items()}
         self._partition: Partition | None = None
         self.published = -1
         """Everything said of the records up to this offset has left, or is another's to say."""
@@ -168,7 +191,7 @@ class Shell:
         told = self.partition.leaving()
         if told and not await self._is_sure():
             return
-        told = self.partition.leaving()
+        told = [self._sealed(one) for one in self.partition.leaving()]
         await asyncio.gather(
             *(
                 self._log.append(topic, some, self.number)
@@ -179,6 +202,17 @@ class Shell:
             self._on_told(one)
         self.partition.published()
         self.published = self.partition.next_offset - 1
+
+    def _sealed(self, one: Told) -> Told:
+        """Put into an action what only the shell knows: where its result goes, and who sent it."""
+        action = one.output
+        if not isinstance(action, Action):
+            return one
+        if action.reply_to is not None:
+            reply_to = action.reply_to.model_copy(update={"partition": self.number})
+            action = action.model_copy(update={"reply_to": reply_to})
+        signer = self._signers.get(action.domain)
+        return replace(one, output=action if signer is None else signer.signed(action))
 
     async def _is_sure(self) -> bool:
         """Claim that nobody else has claimed: else read to the end of the log before speaking.
@@ -218,10 +252,19 @@ class Shell:
                 claim = OwnerClaim(owner=self._sites[name].owner, supersedes=epoch)
                 await self._write(name, claim)
 
+    def ahead_s(self) -> float:
+        """Return how long it is until a tick is due, as far as is known now; 0 or less: at once."""
+        lives = self._partition.domains.items() if self._partition else ()
+        ahead_us = [self._tick_due_us(*one) for one in lives if one[1].voice.may_speak]
+        return min(ahead_us, default=TICK_US) / 1e6
+
     def _is_tick_due(self, name: str, live: Live) -> bool:
+        return self._tick_due_us(name, live) <= 0
+
+    def _tick_due_us(self, name: str, live: Live) -> int:
         """Ask by how long the last record is read: the log's clock may be another than ours."""
         since_us = round((time.monotonic() - self._read_s[name]) * 1e6)
-        return live.fold.is_tick_due(live.fold.engine.state.log_us + since_us)
+        return live.fold.tick_due_us(live.fold.engine.state.log_us + since_us)
 
     def _tick(self, name: str, live: Live) -> Tick:
         epoch = live.fold.engine.state.epoch or 0
@@ -229,6 +272,9 @@ class Shell:
         return Tick(owner=owner, epoch=epoch, published_through=self.published)
 
     async def _write(self, name: str, given: Tick | OwnerClaim) -> None:
+        signer = self._signers[name]
+        if signer is not None and isinstance(given, OwnerClaim):
+            given = signer.signed(given)
         self._asked[name] = await self._writers[name].write([given])
 
     async def snapshot(self, records: int = SNAPSHOT_RECORDS) -> int:

@@ -23,7 +23,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP, EventT, StreamT
 
 from correlator.lease import SharedLease
-from correlator.shell import OnTold, Shell, Site
+from correlator.shell import Means, OnTold, Shell, Site
 from firstfault.log import Log, LogError, Record
 from firstfault.log.kafka_settings import password, ssl_context
 from schemas.kafka import KafkaSettings
@@ -188,10 +188,12 @@ def _record(event: EventT[bytes]) -> Record:
 class Worker:
     """Runs until it is told to stop, or cannot go on."""
 
-    def __init__(self, settings: WorkerSettings, log: Log, hooks: Hooks) -> None:
-        self._settings, self._log, self._hooks = settings, log, hooks
+    def __init__(self, settings: WorkerSettings, log: Log, snapshots: Log, hooks: Hooks) -> None:
+        """See `Means` for the two logs."""
+        self._settings, self._hooks = settings, hooks
         self._boot = f"{settings.owner}/{os.getpid()}-{time.time_ns()}"
         self._lease = SharedLease(log, self._boot, self._held, time.monotonic)
+        self._means = Means(log, snapshots, self._lease, hooks.on_told)
         self._readers: dict[int, _Reader] = {}
         self._stopping = asyncio.Event()
         self._error: BaseException | None = None
@@ -272,7 +274,7 @@ class Worker:
         sites = self._settings.sites.get(number)
         if not sites:
             return None  # No domain is there.
-        shell = Shell(self._log, number, sites, self._lease, self._hooks.on_told)
+        shell = Shell(self._means, number, sites)
         reader = self._readers[number] = _Reader(shell, self._hooks.on_recovered)
         reader.task = self._watched(reader.run())
         return reader

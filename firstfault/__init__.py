@@ -14,6 +14,8 @@ from correlator.recorded import Record, RecordedError, Recorder, Said, read_reco
 from correlator.recording import RecordingError, open_recording
 from correlator.rules import RuleFaults, RuleSet, load_pack
 from correlator.topology import Topology
+from firstfault.consumer.consumer import ActionConsumer, Proof
+from firstfault.consumer.duties import Outcome
 from firstfault.packs import NoSuchPack, find_pack, shipped_packs
 from firstfault.playback import Listeners, Moment, Playback, open_playback
 from schemas.inputs import Event, Frame, RecordingLine
@@ -21,6 +23,7 @@ from schemas.outputs import Action, Cause, DeadLetter, Decision, Evidence, Incid
 
 __all__ = [
     "Action",
+    "ActionConsumer",
     "Cause",
     "DeadLetter",
     "Decision",
@@ -31,7 +34,9 @@ __all__ = [
     "Listeners",
     "Moment",
     "NoSuchPack",
+    "Outcome",
     "Playback",
+    "Proof",
     "Record",
     "RecordedError",
     "Recorder",

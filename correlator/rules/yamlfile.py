@@ -58,9 +58,10 @@ def read_documents(file: Path, faults: list[Fault], shown: str) -> list[Node]:
 
 
 def read_one(model: type[M], file: Path, what: str, shown: str | None = None) -> M:
-    """Return the one document of a file, under the name that its faults are to be told with.
+    """Return the one document of a strict file.
 
-    what: it is called so, e.g. a key set.
+    what: the file is, with its article, e.g. a key set.
+    shown: the name that its faults are to be told with; none: its path.
 
     Raises:
         RuleFaults: with every fault of it, located.

@@ -6,12 +6,17 @@ from typing import Annotated
 import typer
 
 from firstfault.cli import (
+    act,
+    actions,
+    collect,
     corpus,
     demo,
     diff,
     explain,
     graph,
+    incidents,
     keys,
+    operate,
     policy,
     record,
     replay,
@@ -19,6 +24,7 @@ from firstfault.cli import (
     run,
     schema,
     score,
+    shadow,
     sla,
     topics,
     why_not,
@@ -26,14 +32,19 @@ from firstfault.cli import (
 from firstfault.cli.terminal import app
 
 __all__ = [
+    "act",
+    "actions",
     "app",
+    "collect",
     "corpus",
     "demo",
     "diff",
     "explain",
     "graph",
+    "incidents",
     "keys",
     "main",
+    "operate",
     "policy",
     "record",
     "replay",
@@ -41,6 +52,7 @@ __all__ = [
     "run",
     "schema",
     "score",
+    "shadow",
     "sla",
     "topics",
     "why_not",

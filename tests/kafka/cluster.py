@@ -134,6 +134,18 @@ class Cluster:
         self._controllers = {number + 1: ports[2 * number + 1] for number in range(brokers)}
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
 
+    def also_at(self, port: int, advertised: int) -> None:
+        """Let its one broker listen on another port too, and say there that it is at a third."""
+        (plain,), (controller,) = self.ports.values(), self._controllers.values()
+        plainly, proxied = f"PLAINTEXT://127.0.0.1:{plain}", "PROXY://127.0.0.1"
+        self._settings |= {
+            "listeners": f"{plainly},{proxied}:{port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"{plainly},{proxied}:{advertised}",
+            "listener.security.protocol.map": ",".join(
+                f"{name}:PLAINTEXT" for name in ("PLAINTEXT", "PROXY", "CONTROLLER")
+            ),
+        }
+
     def __enter__(self) -> "Cluster":
         """Start every broker.
 

@@ -17,8 +17,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from firstfault.log.kafka_settings import client_options
 from schemas.kafka import KafkaSettings
+from schemas.topics import SNAPSHOTS
 from tests.kafka.cluster import Cluster
+from tests.kafka.proxy import Proxy
 from tests.kafka.workers import (
     Judged,
     Load,
@@ -42,6 +47,8 @@ class World:
     cluster: Cluster
     site: Site
     workers: list[WorkerProcess]
+    proxy: Proxy
+    """Between the first worker and the broker."""
 
     def start(self, name: str, *options: str) -> WorkerProcess:
         """Start a worker."""
@@ -124,6 +131,35 @@ async def _again_if_ended(world: World, worker: WorkerProcess, within_s: float) 
         world.start(worker.name)
 
 
+async def worker_cut_off(world: World) -> None:
+    """Cut a worker's connections for 20 s; a standby speaks for it meanwhile."""
+    world.start("s1", "--standby")
+    await asyncio.sleep(6.0)
+    world.proxy.cut()
+    await asyncio.sleep(20.0)
+    world.proxy.mend()
+    await _again_if_ended(world, world.workers[0], 8.0)
+
+
+async def snapshots_fail(world: World) -> None:
+    """Let no snapshot be written for a while, as with a full disk; then kill the worker."""
+    await asyncio.to_thread(_largest_snapshot, world.site.kafka, 1)
+    await asyncio.sleep(12.0)  # One falls due each 10 s.
+    world.workers[0].signal(signal.SIGKILL)
+    await world.workers[0].ended()
+    await asyncio.to_thread(_largest_snapshot, world.site.kafka, 2_097_152)
+    world.start("w1")
+    await asyncio.sleep(6.0)
+
+
+def _largest_snapshot(kafka: KafkaSettings, size_bytes: int) -> None:
+    name = kafka.named(SNAPSHOTS)
+    admin = KafkaAdminClient(**client_options(kafka))
+    wanted = {"max.message.bytes": str(size_bytes)}
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, wanted)])
+    admin.close()
+
+
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
@@ -135,6 +171,8 @@ FAULTS: dict[str, Fault] = {
         worker_stopped,
         standby_takes_over,
         broker_away,
+        worker_cut_off,
+        snapshots_fail,
     )
 }
 
@@ -142,11 +180,19 @@ FAULTS: dict[str, Fault] = {
 async def run(fault: Fault, per_s: int = 1_000) -> Judged:
     """Run workers under load through a fault; judge what they published."""
     brokers = 3 if fault is one_of_three_killed else 1
-    with Cluster(brokers) as cluster:
+    proxy = Proxy()
+    cluster = Cluster(brokers)
+    if brokers == 1:
+        cluster.also_at(proxy.broker_port, advertised=proxy.port)
+    with cluster:
         kafka = KafkaSettings(bootstrap=cluster.bootstrap)
         site = await made_site(kafka)
-        world = World(cluster, site, [])
-        world.start("w1")
+        world = World(cluster, site, [], proxy)
+        if fault is worker_cut_off:
+            await proxy.start()
+            world.workers.append(WorkerProcess(site, "w1", bootstrap=proxy.bootstrap))
+        else:
+            world.start("w1")
         try:
             await speaking(site)
             load = Load(site, per_s)
@@ -159,7 +205,7 @@ async def run(fault: Fault, per_s: int = 1_000) -> Judged:
             await all_told(site)
         finally:
             async with running(*world.workers):
-                pass
+                await proxy.close()
         return await judged(site, load)
 
 
@@ -183,6 +229,7 @@ def main() -> int:
             is_right &= found.is_right
         counts = [key for key, value in asdict(runs[0]).items() if isinstance(value, int)]
         totals = {key: sum(getattr(one, key) for one in runs) for key in counts}
+        totals["silence_ms"] = max(one.silence_ms for one in runs)
         figures[name] = {"runs": len(runs), "right": sum(one.is_right for one in runs), **totals}
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     return 0 if is_right else 1

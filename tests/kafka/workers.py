@@ -255,6 +255,8 @@ class Judged:
     missing_inputs: int = 0
     """Acknowledged to the load, and not in the log."""
     actions: int = 0
+    silence_ms: int = 0
+    """The longest that numbered inputs were appended and none was answered."""
     examples: list[str] = field(default_factory=list)
     """Of what is not as it should be."""
 
@@ -276,8 +278,11 @@ async def judged(site: Site, load: Load) -> Judged:
             for topic, values in replayed(log, name).items():
                 again.setdefault(topic, []).extend(values)
         for topic in (INCIDENTS, DECISIONS):
-            live = [one.value for one in await kept(site.kafka, topic, partition)]
+            records = await kept(site.kafka, topic, partition)
+            live = [one.value for one in records]
             _compare(found, live, again[topic], is_ordered=len(names) == 1)
+            if topic == DECISIONS:
+                found.silence_ms = max(found.silence_ms, _longest_wait_ms(log, records))
         live = [one.value for one in await kept(site.kafka, ACTIONS, partition)]
         _compare_actions(found, live, again[ACTIONS])
     return found
@@ -325,6 +330,7 @@ def _compare_actions(found: Judged, live: list[bytes], again: list[bytes]) -> No
 
     All must have left by key; one that was said under a claim before its own may be missing.
     """
+    live = [_as_replayed(value) for value in live]
     keys = [json.loads(value)["idempotency_key"] for value in live]
     strange = sorted(set(live) - set(again))
     missing = {json.loads(value)["idempotency_key"] for value in again} - set(keys)
@@ -335,3 +341,24 @@ def _compare_actions(found: Judged, live: list[bytes], again: list[bytes]) -> No
     found.lost += len(missing)
     found.examples += [f"action {one!r}" for one in strange[:2]]
     found.examples += [f"no action {one}" for one in sorted(missing)[:2]]
+
+
+def _as_replayed(value: bytes) -> bytes:
+    """Return an action without what the shell puts in: where its result goes."""
+    document = json.loads(value)
+    document["reply_to"].pop("partition", None)
+    return canonical(document).encode()
+
+
+def _longest_wait_ms(log: list[Record], decisions: list[Record]) -> int:
+    """Return the longest from the append of a number to its first answer, by the broker's clock."""
+    asked = {
+        json.loads(one.value)["inputs"][0]["target"]: one.log_us
+        for one in log
+        if b"collector:load" in one.value
+    }
+    answered: dict[str, int] = {}
+    for one in decisions:
+        answered.setdefault(one.key, one.log_us)
+    waits = (answered[name] - asked_us for name, asked_us in asked.items() if name in answered)
+    return max(waits, default=0) // 1_000
