@@ -11,6 +11,7 @@ from bench import throughput
 from bench.clock import Figures
 from bench.consumer import consumer
 from bench.incident_storm import incident_storm
+from bench.kafka_log import kafka_log
 from bench.kddi import kddi
 from bench.link_cut import link_cut
 from bench.local_log import local_log
@@ -31,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "scale": scale,
     "local_log": local_log,
     "consumer": consumer,
+    "kafka_log": kafka_log,
     "link_cut": link_cut,
     "snapshots": snapshots,
     "kddi": kddi,

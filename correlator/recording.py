@@ -10,10 +10,11 @@ import io
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any, NotRequired
+from typing import IO, TYPE_CHECKING, Annotated, Any, NotRequired
 
 import orjson
 import zstandard
@@ -32,7 +33,6 @@ from correlator.frames import (
     stamped,
 )
 from correlator.importers import entity_id
-from firstfault.log import Record
 from schemas.base import (
     canonical,
     document_of,
@@ -43,6 +43,9 @@ from schemas.base import (
 from schemas.inputs import SIGNED, Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
 from schemas.topics import LOCAL_FILE, LOG, MESSAGE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from firstfault.log import Record  # firstfault re-exports from here.
 
 LINE_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 """A longer line is no input: a message of the log may be one, and be written at greater length."""
@@ -113,10 +116,11 @@ def open_recording(path: Path) -> Recording:
             raise RecordingError(msg)
         topologies = (path / f"topology.{end}" for end in ("json", "yaml", "yml"))
         topology = next((p for p in topologies if p.is_file()), None)
-        labels = path / "labels.jsonl"
-        logged = _open_file(events)
-        if logged.header.ticks == "recorded":  # Written by `firstfault record`.
-            return replace(logged, topology=topology)
+        labels, logged = path / "labels.jsonl", None
+        with suppress(OSError, EOFError, zstandard.ZstdError):  # Told when it is read.
+            logged = _header_of(events)
+        if logged is not None and logged.ticks == "recorded":  # Written by `firstfault record`.
+            return Recording(events, topology, None, imported=False, header=logged)
         header = RecordingHeader(ticks="synthesised", domain=path.resolve().name)
         return Recording(
             events, topology, labels if labels.is_file() else None, imported=True, header=header
@@ -139,17 +143,23 @@ def _open_log(file: Path) -> Recording:
 
 def _open_file(path: Path) -> Recording:
     try:
-        stream, file = _opened(path)
-        with stream, file:
-            first = stream.readline(LINE_BYTES_MAX)
+        found = _header_of(path)
     except (OSError, EOFError, zstandard.ZstdError) as error:
         msg = f"{path}: {error}"
         raise RecordingError(msg) from error
-    try:
-        header = RecordingHeader.model_validate_json(first)
-    except ValidationError:
-        header = RecordingHeader(ticks="synthesised", domain=path.name.split(".")[0])
+    header = found or RecordingHeader(ticks="synthesised", domain=path.name.split(".")[0])
     return Recording(path, None, None, imported=False, header=header)
+
+
+def _header_of(path: Path) -> RecordingHeader | None:
+    """Return what the first line says of a recording; None where it is no header."""
+    stream, file = _opened(path)
+    with stream, file:
+        first = stream.readline(LINE_BYTES_MAX)
+    try:
+        return RecordingHeader.model_validate_json(first)
+    except ValidationError:
+        return None
 
 
 def _opened(path: Path) -> tuple[IO[bytes], IO[bytes]]:
@@ -386,7 +396,7 @@ def header_line(domain: str, log_generation: str) -> str:
     return canonical(document_of(header))
 
 
-def logged_lines(record: Record, frame: Opened) -> Iterator[str]:
+def logged_lines(record: "Record", frame: Opened) -> Iterator[str]:
     """Yield the inputs of a message of the log as lines of a recording, as they were written.
 
     What could not be read of it is left out: no fold takes it in.

@@ -11,6 +11,7 @@ import typer
 
 from firstfault.cli.replay import Bar, moment
 from firstfault.cli.sentences import plain
+from firstfault.cli.site import Kafka, Local
 from firstfault.cli.terminal import (
     BadInput,
     Format,
@@ -25,12 +26,6 @@ from firstfault.log import Log
 from firstfault.recording import TOPOLOGIES, Stretch, Written, whole
 from firstfault.recording import record as write
 from schemas.topics import LOCAL_FILE
-
-Local = Annotated[Path | None, typer.Option(help="Folder of a local log.", metavar="DIR")]
-Kafka = Annotated[
-    str | None,
-    typer.Option(help="A broker's host:port, or a YAML file of settings.", metavar="BOOTSTRAP"),
-]
 
 
 @asynccontextmanager
@@ -55,7 +50,9 @@ async def opened_log(local: Path | None, kafka: str | None) -> AsyncIterator[Log
     else:
         from firstfault.kafka import kafka_settings
         from firstfault.log.kafka import KafkaLog
+        from firstfault.log.kafka_settings import only_our_words
 
+        only_our_words()
         log = KafkaLog(kafka_settings(kafka or ""))
     try:
         yield log

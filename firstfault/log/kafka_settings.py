@@ -3,6 +3,7 @@
 Reads the files that the settings name: certificates and the password.
 """
 
+import logging
 import ssl
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,12 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         options["sasl_plain_username"] = settings.sasl.user
         options["sasl_plain_password"] = password(settings)
     return options
+
+
+def only_our_words() -> None:
+    """Keep the clients' own log quiet, in a command that says itself what is wrong."""
+    for name in ("aiokafka", "kafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def security_protocol(settings: KafkaSettings) -> str:

@@ -204,7 +204,7 @@ def topics(kafka: KafkaSettings) -> Iterator[Topics]:
     """
     # kafka-python reads its schemas as it is imported: a quarter of a second.
     from kafka import KafkaAdminClient  # noqa: PLC0415
-    from kafka.errors import KafkaError  # noqa: PLC0415
+    from kafka.errors import KafkaError, KafkaTimeoutError  # noqa: PLC0415
 
     options = {
         **client_options(kafka),
@@ -217,6 +217,9 @@ def topics(kafka: KafkaSettings) -> Iterator[Topics]:
             yield Topics(kafka, admin)
         finally:
             admin.close()
+    except KafkaTimeoutError as error:
+        msg = f"{kafka.bootstrap}: no broker answers"
+        raise LogError(msg) from error
     except KafkaError as error:
         msg = f"{kafka.bootstrap}: {error}"
         raise LogError(msg) from error

@@ -33,6 +33,7 @@ def filled(kafka: KafkaSettings) -> list[Record]:
         await publish_domains(log, DOMAINS, 2)
         for message in (*everything(), *ticks(5)):
             await log.append(LOG, [message], PARTITION)
+            await asyncio.sleep(0.1 if "tick" in str(message.value) else 0)
         span = await log.span(LOG, PARTITION)
         found = [one async for some in between(log, LOG, span, PARTITION) for one in some]
         await log.close()
