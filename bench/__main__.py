@@ -18,6 +18,7 @@ from bench.signing import signing
 from bench.single_fault import single_fault
 from bench.sla import sla
 from bench.snapshots import snapshots
+from bench.worker import worker
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -29,6 +30,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "scale": scale,
     "local_log": local_log,
     "snapshots": snapshots,
+    "worker": worker,
     "kddi": kddi,
     "signing": signing,
     "sla": sla,
