@@ -89,14 +89,16 @@ class Watchdog:
         except KafkaError:  # The broker is away: who cannot read is not to blame.
             self._behind.clear()
             return
-        stalled_s = self.stalled_s(progress, {places[place]: end for place, end in ends.items()})
+        there = {places[place]: end for place, end in ends.items()}
+        stalled_s = self.stalled_s(progress, there, time.monotonic())
         if stalled_s > STALL_S:
             self._end(f"there is something to read, and nothing was folded for {stalled_s:.0f} s")
 
-    def stalled_s(self, progress: Mapping[int, int], ends: Mapping[int, int]) -> float:
+    def stalled_s(
+        self, progress: Mapping[int, int], ends: Mapping[int, int], now_s: float
+    ) -> float:
         """Return for how long the slowest partition has been behind without a step."""
-        now_s, before = time.monotonic(), self._behind
-        self._behind = {}
+        before, self._behind = self._behind, {}
         for number, offset in progress.items():
             if offset < ends.get(number, 0):
                 at, since_s = before.get(number, (offset, now_s))

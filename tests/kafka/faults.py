@@ -30,10 +30,12 @@ from tests.kafka.workers import (
     Site,
     WorkerProcess,
     all_told,
+    following,
     judged,
     made_site,
     running,
     speaking,
+    stopped,
 )
 
 BEFORE_S, AFTER_S = 4.0, 4.0
@@ -99,7 +101,7 @@ async def one_of_three_killed(world: World) -> None:
 async def worker_stopped(world: World) -> None:
     """Stop a worker for 10 s behind its back; a standby speaks for it meanwhile."""
     world.start("s1", "--standby")
-    await asyncio.sleep(6.0)
+    await following(world.site, "s1")
     world.workers[0].signal(signal.SIGSTOP)
     await asyncio.sleep(10.0)
     world.workers[0].signal(signal.SIGCONT)
@@ -109,7 +111,7 @@ async def worker_stopped(world: World) -> None:
 async def standby_takes_over(world: World) -> None:
     """Kill a worker for good; a standby speaks from then on."""
     world.start("s1", "--standby")
-    await asyncio.sleep(6.0)
+    await following(world.site, "s1")
     world.workers[0].signal(signal.SIGKILL)
     await asyncio.sleep(4.0)
 
@@ -134,7 +136,7 @@ async def _again_if_ended(world: World, worker: WorkerProcess, within_s: float) 
 async def worker_cut_off(world: World) -> None:
     """Cut a worker's connections for 20 s; a standby speaks for it meanwhile."""
     world.start("s1", "--standby")
-    await asyncio.sleep(6.0)
+    await following(world.site, "s1")
     world.proxy.cut()
     await asyncio.sleep(20.0)
     world.proxy.mend()
@@ -203,6 +205,7 @@ async def run(fault: Fault, per_s: int = 1_000) -> Judged:
             load.stop()
             await loading
             await all_told(site)
+            await stopped(world.workers)
         finally:
             async with running(*world.workers):
                 await proxy.close()
