@@ -52,6 +52,10 @@ C = TypeVar("C", bound=Carry)
 T = TypeVar("T", bound=Tell)
 
 
+class _Stopped(Exception):  # noqa: N818 - control flow
+    """`stop` was called before an action could be taken."""
+
+
 @dataclass(frozen=True)
 class _Run:
     """An action that is being carried out, and until when."""
@@ -184,9 +188,10 @@ class ActionConsumer:
             while len(self._runs) >= WORKERS_MAX and not self._stopping.is_set():
                 time.sleep(POLL_S)
                 self._settle()
-            if self._stopping.is_set():
+            try:
+                self._take(came)
+            except _Stopped:
                 break  # It is read again: its place is not moved.
-            self._take(came)
             next_[came.partition] = came.record.offset + 1
         if not next_:
             return
@@ -195,6 +200,8 @@ class ActionConsumer:
                 self._gate.ledger.move(ACTIONS, partition, offset)
 
     def _take(self, came: Came) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
         record = came.record
         try:
             action = self._gate.read(record.value, record.log_us)
@@ -211,8 +218,7 @@ class ActionConsumer:
         while turn.do == "run" and action.verb in ACCEPTED_VERBS and not self._accept(action):
             time.sleep(RETRY_S)
             if self._stopping.is_set():
-                msg = "stopped before an action could be accepted; it is read again"
-                raise LogError(msg)
+                raise _Stopped
             turn = self._gate.look(action, _now_us(), stamp_us)  # By now it may have expired.
         return self._gate.begin(action, _now_us(), stamp_us) if turn.do == "run" else turn
 
