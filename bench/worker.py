@@ -82,7 +82,7 @@ async def _measured(started: Any, kafka: KafkaSettings, size: int) -> tuple[floa
         process = subprocess.Popen(command, cwd=Path(__file__).parents[1])  # noqa: ASYNC220, S603
         try:
             before = counted()
-            while counted() < before + WARM_S * PER_S[size] / size:
+            while counted() < before + WARM_S * PER_S[size] / size:  # noqa: ASYNC110 - a count
                 await asyncio.sleep(0.05)
             count, cpu_s, start_s = counted(), time.process_time(), time.monotonic()
             await asyncio.sleep(SECONDS)
@@ -119,7 +119,7 @@ async def _worker(kafka: KafkaSettings) -> AsyncIterator[Counted]:
     hooks = Hooks(lambda _: None, lambda _: None, spare_collections)
     running = Worker(WorkerSettings(kafka, {0: [site]}, "bench"), log, log, hooks)
     task = asyncio.create_task(running.run())
-    while not any(shell.may_speak for shell in running.shells().values()):
+    while not any(one.may_speak for one in running.shells().values()):  # noqa: ASYNC110 - begins
         await asyncio.sleep(0.05)
     try:
         yield lambda: running.shells()[0].partition.next_offset
