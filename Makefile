@@ -30,6 +30,10 @@ setup: $(DEV) ## Make .venv with the locked packages and the project in it
 demo: $(RUNTIME) ## Show a fault found and acted upon, from nothing installed, in a minute
 	@$(BIN)/firstfault demo
 
+.PHONY: demo-live
+demo-live: $(RUNTIME) ## Cut a link between two network namespaces, as root; no broker
+	@$(BIN)/firstfault demo --live
+
 .PHONY: test
 test: check ## All of CI: check, unit tests, doctests and the documents' code blocks
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
@@ -54,9 +58,17 @@ docs: $(DEV) ## Run the documents' code blocks alone
 cover: $(DEV) ## Unit tests and doctests with branch coverage
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --cov --cov-report term $(ARGS)
 
+.PHONY: root-test
+root-test: $(DEV) ## Tests that need root: real netlink in network namespaces of their own
+	@$(BIN)/python -m pytest tests/root $(ARGS)
+
 .PHONY: kafka-test
 kafka-test: $(DEV) ## Tests on a real Kafka broker: KAFKA_BOOTSTRAP's, a container's, or our own (Java)
 	@$(BIN)/python -m pytest tests/kafka $(ARGS)
+
+.PHONY: examples-test
+examples-test: $(DEV) ## Run the examples in other languages (Node 20)
+	@$(BIN)/python -m pytest tests/examples $(ARGS)
 
 .PHONY: bench
 bench: $(DEV) ## Measure speed

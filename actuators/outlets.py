@@ -139,7 +139,8 @@ async def _run(outlets: Outlets, body: bytes, _: Action) -> Outcome:
     except OSError as error:
         return Outcome("FAILED", {"observed_state": f"{outlets.exec[0]}: {error.strerror}"})
     try:
-        await asyncio.wait_for(process.communicate(body), outlets.timeout_s)
+        async with asyncio.timeout(outlets.timeout_s):
+            await process.communicate(body)
     except TimeoutError:
         return Outcome("TIMED_OUT", {"observed_state": f"still ran after {outlets.timeout_s:g} s"})
     finally:

@@ -1,4 +1,8 @@
-"""The verb `page`: call a person, by the outlets a site has named for that."""
+"""The verb `page`: call a person, by the outlets a site has named for that.
+
+An own verb and not a kind of `notify`: a site pages other people, by other ways, and a page that
+did not arrive is the planner's to repeat.
+"""
 
 from typing import Literal
 
@@ -15,9 +19,5 @@ class PageOptions(Outlets):
 
 
 async def page(action: Action, *, is_again: bool, options: Outlets) -> Outcome:
-    """Call a person; whoever may not have been reached is called once more.
-
-    To be called twice is a nuisance, not to be called is the hazard; the far end knows a repeat by
-    its key.
-    """
-    return await notify(action, is_again=False, options=options)
+    """Call by all outlets; of a call that was cut off nobody can know whom it has reached."""
+    return await notify(action, is_again=is_again, options=options)

@@ -8,6 +8,7 @@ end has an unknown outcome. What is not answered yet is owed on the disk, and to
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from actuators.verb import Verb
@@ -24,6 +25,8 @@ RUNTIME_S_MAX = 600.0
 """Of a verb whose action names no time of its own."""
 PAY_S = 1.0
 """How often what is owed is tried again."""
+PLACE_S = 5.0
+"""How often it is noted how far was read, also where nothing is owed."""
 FORGET_S = 3600.0
 
 OnDone = Callable[[Action, Outcome], None]
@@ -45,6 +48,8 @@ class Actuator:
         """Nothing runs yet."""
         self._room = asyncio.Semaphore(RUNNING_MAX)
         self._owes = asyncio.Event()
+        self._read_to: int | None = None
+        """Where to read on after a restart, once that is noted: what is read twice is known."""
 
     async def run(self) -> None:
         """Say how what was cut off has ended; then carry out what comes, for ever."""
@@ -62,7 +67,7 @@ class Actuator:
             async for records in self.log.read(ACTIONS, await self._first(), self.partition):
                 for record in records:
                     await self._take(tasks, record)
-                self.gate.ledger.move(ACTIONS, self.partition, records[-1].offset + 1)
+                self._read_to = records[-1].offset + 1
 
     async def _first(self) -> int:
         """Return where to read on; what is no longer kept has expired long ago."""
@@ -113,7 +118,8 @@ class Actuator:
             return Outcome("UNKNOWN", {"reason": "no longer a verb of this actuator"})
         runtime_s = min(action.max_runtime_s or RUNTIME_S_MAX, RUNTIME_S_MAX)
         try:
-            return await asyncio.wait_for(verb(action, is_again=is_again), runtime_s)
+            async with asyncio.timeout(runtime_s):
+                return await verb(action, is_again=is_again)
         except TimeoutError:
             return Outcome("TIMED_OUT", {"reason": f"did not end within {runtime_s:g} s"})
         except Exception as error:  # noqa: BLE001 - whatever a verb raises, its end is unknown
@@ -137,10 +143,19 @@ class Actuator:
                 self.on_trouble(f"answers wait: {error}")
                 await asyncio.sleep(PAY_S)
                 continue
+            self._note_place()
             if time.monotonic() - forget_s > FORGET_S:
                 self.gate.ledger.forget(_now_us())
                 forget_s = time.monotonic()
-            await self._owes.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PLACE_S):
+                    await self._owes.wait()
+
+    def _note_place(self) -> None:
+        """Remember how far was read; not before an action runs, which waits for no disk twice."""
+        if self._read_to is not None:
+            self.gate.ledger.move(ACTIONS, self.partition, self._read_to)
+            self._read_to = None
 
     async def _compare(self, topic: str, partition: int, offset: int, before_us: int) -> None:
         """Learn how far our clock is off the log's, by the stamp of what we have appended."""

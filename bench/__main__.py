@@ -10,7 +10,9 @@ from pathlib import Path
 from bench import throughput
 from bench.clock import Figures
 from bench.incident_storm import incident_storm
+from bench.kafka_log import kafka_log
 from bench.kddi import kddi
+from bench.link_cut import link_cut
 from bench.local_log import local_log
 from bench.memory import bytes_per_entity
 from bench.scale import scale
@@ -29,6 +31,8 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "local_log": local_log,
+    "kafka_log": kafka_log,
+    "link_cut": link_cut,
     "snapshots": snapshots,
     "worker": worker,
     "kddi": kddi,

@@ -6,14 +6,14 @@ the bond where the kernel has it, else from the carriers of the members a site h
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pydantic import Field
 
-from collectors.netlink import MII_UP, Device, Gone, Listed, Netlink, News, Overrun
+from collectors.netlink import MII_UP, Device, Gone, Kernel, Listed, Netlink, News, Overrun
 from collectors.source import Context, Facts
 from schemas.base import Strict, is_entity
 from schemas.inputs import Input
@@ -46,11 +46,16 @@ class LinkOptions(Strict):
     netns: str | None = Field(None, description="network namespace; none: this process's own")
 
 
-async def link(context: Context, options: LinkOptions) -> AsyncGenerator[Input, None]:
-    """Yield what changes of the links of a host or a switch, and lists of what stands."""
+async def link(
+    context: Context, options: LinkOptions, listen: Callable[[str | None], Kernel] = Netlink
+) -> AsyncGenerator[Input, None]:
+    """Yield what changes of the links of a host or a switch, and lists of what stands.
+
+    listen: opens what tells of the devices of a namespace.
+    """
     world = World(context, options)
     listing = Listing(context.level_s)
-    with Netlink(options.netns) as netlink:
+    with listen(options.netns) as netlink:
         while True:
             for one in await _heard(netlink, listing):
                 # Until the first list is whole, what comes is told by that list.
@@ -65,14 +70,16 @@ async def link(context: Context, options: LinkOptions) -> AsyncGenerator[Input, 
                     yield given
 
 
-async def _heard(netlink: Netlink, listing: "Listing") -> list[News]:
+async def _heard(netlink: Kernel, listing: "Listing") -> list[News]:
     """Return the next news; none where it is time to ask for a list."""
     clock = asyncio.get_running_loop().time
     if listing.is_due(clock()):
         listing.begin(clock())
         netlink.ask()
     try:
-        return await asyncio.wait_for(netlink.read(), listing.wait_s(clock()))
+        # Not `wait_for`, which in Python 3.11 may swallow the word that all is to end.
+        async with asyncio.timeout(listing.wait_s(clock())):
+            return await netlink.read()
     except TimeoutError:
         return []
 
@@ -140,7 +147,7 @@ class World:
         self._was_up: set[int] = set()
         """Devices that worked while we looked: one switched off since then is told."""
         self._carried: set[int] = set()
-        """Devices without carrier that carried their bond's traffic when they lost it."""
+        """Devices that do not work yet, and carried their bond's traffic when they lost it."""
         self._left: dict[int, int] = {}
         """Bond → the member it carried its traffic by before the present one."""
 
@@ -169,7 +176,8 @@ class World:
         index = device.index
         if device.has_carrier:
             self._was_up.add(index)
-            self._carried.discard(index)
+            if device.mii_status in (None, MII_UP):
+                self._carried.discard(index)
         elif before and before.has_carrier:
             bond = self._devices.get(device.master or before.master)
             if bond is not None and bond.active == index:

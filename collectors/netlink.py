@@ -8,8 +8,10 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 from pyroute2 import netns as namespaces
 from pyroute2.netlink import (
@@ -25,6 +27,8 @@ from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 BUFFER_BYTES = 4 * 1024 * 1024
 """Of the socket: some thousand changes; the kernel halves what may be too much for it."""
+NAMESPACES = Path("/run/netns")
+"""Where named ones are: ip-netns(8)."""
 READ_BYTES = 65_536
 """The kernel sends 32 KiB at a time at most: netlink_dump in net/netlink/af_netlink.c."""
 IFF_UP, IFF_LOWER_UP, IFF_LOOPBACK = 0x1, 0x10000, 0x8
@@ -76,6 +80,26 @@ class Overrun:
 News = Device | Gone | Listed | Overrun
 
 
+class Kernel(Protocol):
+    """What a source asks: `Netlink`, or in tests a script of it."""
+
+    def __enter__(self) -> Self:
+        """Begin to listen to changes."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Let go."""
+        ...
+
+    def ask(self) -> None:
+        """Ask for the list of all devices; `Listed` says that it is whole."""
+        ...
+
+    async def read(self) -> list[News]:
+        """Return the next news, at least one; waits for it."""
+        ...
+
+
 class Netlink:
     """Reads devices of one network namespace; use it in a `with` block."""
 
@@ -85,9 +109,7 @@ class Netlink:
         Raises:
             OSError: there is no such namespace, or it may not be entered.
         """
-        self._socket = namespaces.create_socket(
-            namespace, socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE, flags=0
-        )
+        self._socket = _socket_in(namespace)
         self._socket.settimeout(0.0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         self._socket.bind((0, RTMGRP_LINK))
@@ -95,7 +117,7 @@ class Netlink:
         self._asked = 0
         self._was_interrupted = False
 
-    def __enter__(self) -> "Netlink":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,10 +148,11 @@ class Netlink:
                 if error.errno != errno.ENOBUFS:
                     raise
                 return [Overrun()]
-            news = list(self._news(data))
+            news = list(self.news(data))
         return news
 
-    def _news(self, data: bytes) -> Iterator[News]:
+    def news(self, data: bytes) -> Iterator[News]:
+        """Yield what a datagram of the kernel says."""
         for message in self._decoder.parse(data):
             header = message["header"]
             self._was_interrupted |= bool(header["flags"] & NLM_F_DUMP_INTR)
@@ -144,11 +167,24 @@ class Netlink:
                     yield Listed(is_consistent=False)
 
 
+def _socket_in(namespace: str | None) -> socket.socket:
+    """Return a socket that was made inside a network namespace.
+
+    A thread enters it, and ends: whatever else this process does stays where it is.
+    """
+    with ThreadPoolExecutor(max_workers=1) as inside:
+        if namespace is not None:
+            with (NAMESPACES / namespace).open() as entry:
+                inside.submit(namespaces.setns, entry.fileno()).result()
+        kind = socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE
+        return inside.submit(socket.socket, *kind).result()
+
+
 def _read(message: Any) -> Iterator[Device]:  # noqa: ANN401 - pyroute2 has no types
     """Yield the device of a message; a name that no entity could have costs that device alone."""
     # Bridges tell of their ports in messages of a family of their own; they hold less.
     name = message.get_attr("IFLA_IFNAME")
-    if message["family"] or not name:
+    if message["family"] or not isinstance(name, str):  # What is no UTF-8 comes as bytes.
         return
     info = message.get_attr("IFLA_LINKINFO")
     member_of = info and info.get_attr("IFLA_INFO_SLAVE_KIND")

@@ -69,6 +69,8 @@ class Collector:
         """Know nothing yet of the sources and of the log."""
         self.counts: Counter[str] = Counter()
         """What happened how often: restarts, frames, inputs, spooled, unspooled, dropped."""
+        self.queued_max = 0
+        """The most inputs that have waited at once."""
         self._queue: asyncio.Queue[Input] = asyncio.Queue(self.queue_max)
         self._running = {name: _Running() for name in self.sources}
         self._is_reachable = True
@@ -126,6 +128,7 @@ class Collector:
                 if isinstance(one, Level):
                     running.has_lists, running.heard_s = True, time.monotonic()
                 await self._queue.put(one)
+                self.queued_max = max(self.queued_max, self._queue.qsize())
         msg = "it has ended by itself"
         raise RuntimeError(msg)
 
@@ -155,7 +158,8 @@ class Collector:
         if not self._is_reachable and time.monotonic() < self._probe_s:
             return False
         try:
-            await asyncio.wait_for(self.write(batch), self.send_s_max)
+            async with asyncio.timeout(self.send_s_max):
+                await self.write(batch)
         except (LogError, TimeoutError, OSError) as error:
             self._lost(error)
             return False

@@ -5,10 +5,12 @@ that is full drops its oldest. Each change is on the disk when it returns, so a 
 """
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
 
 from schemas.base import canonical, document_of
 from schemas.inputs import FRAME_INPUTS_MAX, Event
@@ -47,6 +49,13 @@ class Spool:
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(_SCHEMA)
             (self.count,) = db.execute("SELECT count(*) FROM events").fetchone()
+
+    @classmethod
+    @contextmanager
+    def temporary(cls) -> Iterator[Self]:
+        """Yield one that is gone afterwards."""
+        with TemporaryDirectory() as folder:
+            yield cls(Path(folder) / "spool.db")
 
     def add(self, events: Sequence[Event]) -> None:
         """Keep events, in their order; where there is no room, the oldest are dropped."""

@@ -98,9 +98,14 @@ class Fold:
 
     def is_tick_due(self, log_us: int) -> bool:
         """Claim that at a log time a tick is to be appended: a deadline has come, or a second."""
+        return self.tick_due_us(log_us) <= 0
+
+    def tick_due_us(self, log_us: int) -> int:
+        """Return how long after a log time a tick is to be appended; not above 0: at once."""
         state, due_us = self.engine.state, self.engine.next_deadline_us()
         since_us = log_us - state.log_us
-        return since_us >= TICK_US or (due_us is not None and state.live_us + since_us >= due_us)
+        ahead_us = TICK_US if due_us is None else min(TICK_US, due_us - state.live_us)
+        return ahead_us - since_us
 
 
 class Voice:

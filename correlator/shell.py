@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from correlator.engine import Engine
 from correlator.lease import Lease
-from correlator.live import Fold, Live, Partition, Told, Voice, messages_of
+from correlator.live import TICK_US, Fold, Live, Partition, Told, Voice, messages_of
 from correlator.rules import RuleSet
 from correlator.signatures import Signer
 from correlator.signing import Believed, Verifier
@@ -252,10 +252,19 @@ class Shell:
                 claim = OwnerClaim(owner=self._sites[name].owner, supersedes=epoch)
                 await self._write(name, claim)
 
+    def ahead_s(self) -> float:
+        """Return how long it is until a tick is due, as far as is known now; 0 or less: at once."""
+        lives = self._partition.domains.items() if self._partition else ()
+        ahead_us = [self._tick_due_us(*one) for one in lives if one[1].voice.may_speak]
+        return min(ahead_us, default=TICK_US) / 1e6
+
     def _is_tick_due(self, name: str, live: Live) -> bool:
+        return self._tick_due_us(name, live) <= 0
+
+    def _tick_due_us(self, name: str, live: Live) -> int:
         """Ask by how long the last record is read: the log's clock may be another than ours."""
         since_us = round((time.monotonic() - self._read_s[name]) * 1e6)
-        return live.fold.is_tick_due(live.fold.engine.state.log_us + since_us)
+        return live.fold.tick_due_us(live.fold.engine.state.log_us + since_us)
 
     def _tick(self, name: str, live: Live) -> Tick:
         epoch = live.fold.engine.state.epoch or 0

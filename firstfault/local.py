@@ -20,8 +20,8 @@ from schemas.topics import LOG
 __all__ = ["Correlator", "Site", "alone"]
 
 LOOK_S = 0.005
-"""How often it is asked whether a tick is due. The design's 50 ms would be all there is from a cut
-to its notice; asking costs microseconds, and a tick is only appended where a deadline has come."""
+"""How often it is asked at the least when a tick is due. The design's 50 ms would be all there is
+from a cut to its notice; asking costs microseconds, and a tick leaves only when it is due."""
 SNAPSHOT_S = 10.0
 """How often a snapshot is due: what is folded again after a start is that much of the log."""
 LOCK = "correlator.lock"
@@ -65,7 +65,8 @@ class Correlator:
     async def _look(self) -> None:
         while True:
             await self._shell.look()
-            await asyncio.sleep(LOOK_S)
+            ahead_s = self._shell.ahead_s()
+            await asyncio.sleep(min(LOOK_S, ahead_s) if ahead_s > 0 else LOOK_S)
 
     async def _snapshots(self) -> None:
         while True:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from correlator.shell import Shell, Site
 from correlator.worker import GROUP, STANDBY, Hooks, Worker, WorkerSettings, quiet_libraries
-from firstfault.log import Log, Span, between
+from firstfault.log.control import read_domains
 from firstfault.log.kafka import KafkaLog
 from firstfault.metrics import WorkerMetrics, serve_metrics
 from firstfault.watchdog import SIGNALS, Watchdog
-from schemas.control import DOMAINS, DomainMap
+from schemas.control import DomainMap
 from schemas.kafka import KafkaSettings
-from schemas.topics import CONTROL, LOG
+from schemas.topics import LOG
 
 SNAPSHOT_S = 5.0
 """How long one part of a snapshot is tried: the next snapshot is due soon."""
@@ -45,21 +45,6 @@ class Wanted:
 def own_name(instance: str | None) -> str:
     """Return the name of this worker: the one given, else that of the machine and the process."""
     return instance or f"{socket.gethostname()}-{os.getpid()}"
-
-
-async def domain_map(log: Log) -> DomainMap | None:
-    """Return which domain is in which partition; None where nobody has said so.
-
-    Raises:
-        LogError: it cannot be read.
-    """
-    found = None
-    span = await log.span(CONTROL)
-    async for records in between(log, CONTROL, Span(span.first, span.end), quiet_s=2.0):
-        for record in records:
-            if record.key == DOMAINS and record.value:
-                found = DomainMap.model_validate_json(record.value)
-    return found
 
 
 def block_signals() -> None:
@@ -92,7 +77,7 @@ async def serve(wanted: Wanted, sites_of: SitesOf, hooks: Hooks) -> None:
     watchdog.start()
     log, snapshots = KafkaLog(wanted.kafka), KafkaLog(wanted.kafka, append_s=SNAPSHOT_S)
     try:
-        sites = sites_of(await domain_map(log))
+        sites = sites_of(await read_domains(log))
         group = STANDBY if wanted.standby else GROUP
         settings = WorkerSettings(wanted.kafka, sites, wanted.owner, group, wanted.instance)
         workers.append(Worker(settings, log, snapshots, hooks))

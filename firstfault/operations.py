@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from correlator.frames import opened
 from correlator.signatures import Signer
-from firstfault.log import Log, Record
+from firstfault.log import Log, Record, Span
 from firstfault.log.frames import FrameWriter
-from schemas.base import from_microseconds
+from schemas.base import from_microseconds, to_microseconds
 from schemas.inputs import (
     Command,
     CommandName,
@@ -51,6 +51,7 @@ class Site:
     log: Log
     domain: str
     partition: int = 0
+    log_generation: str = "0"
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,58 @@ SESSION_BEGINS = "maintenance_started"
 SESSION_ENDS = frozenset({"maintenance_ended", "maintenance_overdue"})
 
 
-async def sessions(site: Site) -> list[Decision]:
+@dataclass(frozen=True)
+class Session:
+    """A maintenance session that stands."""
+
+    entity: str
+    since: str
+    """Log time."""
+    text: str
+    """By whom, and why."""
+    until: str = ""
+    """Log time; '' where the command that began it is no longer kept."""
+
+
+async def sessions(site: Site) -> list[Session]:
+    """Return the maintenance sessions that have not ended, with the end that was said of each."""
+    return [
+        Session(one.entity, one.decided_at, one.text, await _until(site, one))
+        for one in await _standing(site)
+    ]
+
+
+async def _until(site: Site, began: Decision) -> str:
+    """Return the end of a session as the command said it that stands at its decision's stamp."""
+    stamp_us = to_microseconds(datetime.fromisoformat(began.decided_at))
+    span = await site.log.span(LOG, site.partition)
+    at = await _first_at(site, span, stamp_us)
+    if at == span.end:
+        return ""
+    async for record in _reading(site, LOG, at, QUIET_S):
+        if record.log_us > stamp_us:
+            return ""
+        for stamped in opened(record.offset, record.log_us, record.value).inputs:
+            one = stamped.input
+            if isinstance(one, Command) and (one.target, bool(one.until)) == (began.entity, True):
+                return from_microseconds(to_microseconds(cast("datetime", one.until)))
+    return ""
+
+
+async def _first_at(site: Site, span: Span, stamp_us: int) -> int:
+    """Return the first offset that was stamped then or later; stamps never go back."""
+    low, high = span.first, span.end
+    while low < high:
+        middle = (low + high) // 2
+        record = await anext(_reading(site, LOG, middle, QUIET_S), None)
+        if record is None or record.log_us >= stamp_us:
+            high = middle
+        else:
+            low = record.offset + 1
+    return low
+
+
+async def _standing(site: Site) -> list[Decision]:
     """Return the decision that began each maintenance session that has not ended."""
     standing: dict[str, Decision] = {}
     async for _, one in said(site, DECISIONS, Decision):

@@ -87,7 +87,7 @@ class Shadow:
     ) -> None:
         self._site = site
         state = EngineState(site.domain, topology, rules.hash, ticks="recorded")
-        verifier = Verifier.from_start(site.domain, "0", keys) if keys else None
+        verifier = Verifier.from_start(site.domain, site.log_generation, keys) if keys else None
         self._fold = Fold(Engine(state, rules), 0, verifier)
         self._waiting: deque[Told] = deque()
         """Said at offsets of which nobody knows yet whether all has left."""

@@ -21,12 +21,14 @@ from schemas.topology import TopologyDocument, TopologySchema
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MESSAGES: dict[str, type[BaseModel]] = {
     "action": outputs.Action,
+    "command": inputs.Command,
     "dead-letter": outputs.DeadLetter,
     "decision": outputs.Decision,
     "frame": inputs.Frame,
     "incident": outputs.Incident,
     "recording-header": inputs.RecordingHeader,
     "recording-line": inputs.RecordingLine,
+    "result": inputs.Result,
 }
 """What stands on topics and in recordings, by the name of its file."""
 DOCUMENTS: dict[str, type[BaseModel]] = {
@@ -79,9 +81,23 @@ def asyncapi() -> dict[str, Any]:
                 }
                 for model in models
             },
-            "schemas": schemas["$defs"],
+            "schemas": _without_discriminators(schemas["$defs"]),
         },
     }
+
+
+def _without_discriminators(part: Any) -> Any:  # noqa: ANN401 - any part of a JSON Schema
+    """Return schemas without OpenAPI's discriminators: AsyncAPI means something else by the word.
+
+    Nothing is lost: each kind of input has a constant `type`.
+    """
+    if isinstance(part, dict):
+        return {
+            name: _without_discriminators(value)
+            for name, value in part.items()
+            if not (name == "discriminator" and isinstance(value, dict) and "mapping" in value)
+        }
+    return [_without_discriminators(one) for one in part] if isinstance(part, list) else part
 
 
 def _channel(name: str, model: type[BaseModel]) -> dict[str, Any]:

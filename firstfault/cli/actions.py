@@ -180,7 +180,7 @@ def answer(
     key: KeyOption = None,
     keys: KeysOption = None,
     by: By = None,
-    log_generation: LogGeneration = "0",
+    log_generation: LogGeneration = None,
 ) -> None:
     """Append results of actions to the log, signed: what a consumer in any language answers.
 
@@ -188,12 +188,12 @@ def answer(
     exported schema result.schema.json says. A line that is none is told and passed over, exit
     code 2.
     """
-    who = speaker(Credentials(key, keys, by, log_generation), domain)
     faults: list[str] = []
 
     async def whole(site: "Site") -> int:
         from firstfault.log.frames import FrameWriter
 
+        who = speaker(Credentials(key, keys, by, log_generation), site)
         writer, count = FrameWriter(site.log, domain, who.name, site.partition), 0
         stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
         with stream:

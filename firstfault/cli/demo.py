@@ -59,13 +59,36 @@ def _score_real_data() -> None:
     show_figures(scored(playback), f"{REAL}, rules {playback.rules.name}")
 
 
+def _cut_a_link() -> None:
+    import asyncio
+    import tempfile
+
+    from firstfault.live_demo import play
+
+    with tempfile.TemporaryDirectory() as folder:
+        moments = asyncio.run(play(Path(folder), out.print))
+    for ms, text in moments.story():
+        out.print(plain(f"{ms:9.1f} ms  {text}"))
+    count = "one incident" if moments.incidents == 1 else f"{moments.incidents} incidents"
+    out.print(f"\n[bold]{count}[/bold], all cleared after the link was mended")
+
+
 @app.command(epilog="Example: firstfault demo --to demo-out")
 def demo(
     to: Annotated[
         Path, typer.Option(help="Folder for the records and pictures.", metavar="DIR")
     ] = Path("demo-out"),
+    live: Annotated[
+        bool, typer.Option("--live", help="Cut a link between two network namespaces; as root.")
+    ] = False,
 ) -> None:
-    """Show two recorded faults found and acted upon, with every reason, and a picture of each."""
+    """Show two recorded faults found and acted upon, with every reason, and a picture of each.
+
+    With --live: a link that is really cut, with the time from the cut to the notice of it.
+    """
+    if live:
+        _cut_a_link()
+        return
     for name, sentence in SCENES.items():
         _tell(name, sentence, to)
     _score_real_data()

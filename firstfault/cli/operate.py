@@ -3,6 +3,7 @@
 An operator's words to a running site: appended to its log, signed, and answered by a decision.
 """
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,12 +126,12 @@ def list_(
 
     found = in_site(Where(local, kafka, domain), sessions)
     if output is Format.json:
-        say_json([one.model_dump(mode="json") for one in found])
+        say_json([asdict(one) for one in found])
         return
-    table = Table("entity", "since (UTC)", "what was said", box=None, pad_edge=False)
+    table = Table("entity", "since (UTC)", "until", "what was said", box=None, pad_edge=False)
     for one in found:
-        since = f"{one.decided_at[:10]} {clock(one.decided_at)}"
-        table.add_row(plain(one.entity), since, plain(one.text))
+        since, until = (f"{at[:10]} {clock(at)}" if at else "?" for at in (one.since, one.until))
+        table.add_row(plain(one.entity), since, until, plain(one.text))
     out.print(table if found else "no maintenance session stands")
 
 

@@ -49,7 +49,8 @@ def run(
         typer.Option(help="Folder of the log; made if it is not there.", metavar="DIR"),
     ] = None,
     kafka: Annotated[
-        str | None, typer.Option(help="The cluster, as host:port.", metavar="BOOTSTRAP")
+        str | None,
+        typer.Option(help="A broker's host:port, or a YAML file of settings.", metavar="BOOTSTRAP"),
     ] = None,
     prefix: Annotated[str, typer.Option(help="Before the name of every topic there.")] = "",
     rules: Rules = "generic",
@@ -214,9 +215,15 @@ def _sites(wanted: "Wanted", given: _Given, domains: DomainMap | None) -> dict[i
     return sites
 
 
-def _kafka_settings(bootstrap: str, prefix: str) -> KafkaSettings:
+def _kafka_settings(text: str, prefix: str) -> KafkaSettings:
+    """Return the settings of an address or a file; a prefix on the command line goes first."""
+    from firstfault.kafka import kafka_settings
+
+    found = kafka_settings(text)
+    if not prefix:
+        return found
     try:
-        return KafkaSettings(bootstrap=bootstrap, prefix=prefix)
+        return KafkaSettings.model_validate({**found.model_dump(), "prefix": prefix})
     except ValidationError as error:
-        msg = f"--kafka {bootstrap}: {first_fault(error)}"
+        msg = f"--prefix {prefix}: {first_fault(error)}"
         raise BadInput(msg) from None

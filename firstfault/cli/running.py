@@ -52,7 +52,8 @@ def run_until(work: Callable[[], Awaitable[None]], duration: str | None) -> None
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel if task else int)
-        await asyncio.wait_for(work(), lasts_s)
+        async with asyncio.timeout(lasts_s):
+            await work()
 
     try:
         asyncio.run(whole())

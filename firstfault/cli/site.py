@@ -79,7 +79,10 @@ Wait = Annotated[
     str,
     typer.Option("--wait", help="For the correlator's answer; 0s: do not wait.", metavar="TIME"),
 ]
-LogGeneration = Annotated[str, typer.Option(help="Generation of the domain's log.")]
+LogGeneration = Annotated[
+    str | None,
+    typer.Option(help="Generation of the domain's log, if its map does not say it."),
+]
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,14 @@ async def open_log(where: Where, *, must_exist: bool = True) -> AsyncIterator["S
     if (where.local is None) == (where.kafka is None):
         msg = "say where the log is: --local DIR, or --kafka HOST:PORT"
         raise BadInput(msg)
-    log = _local(where.local, must_exist=must_exist) if where.local else _kafka(where.kafka)
+    if where.local is not None:
+        site = Site(_local(where.local, must_exist=must_exist), where.domain)
+    else:
+        site = await _kafka(str(where.kafka), where.domain)
     try:
-        yield Site(log, where.domain)
+        yield site
     finally:
-        await log.close()
+        await site.log.close()
 
 
 def _local(folder: Path, *, must_exist: bool) -> Log:
@@ -120,8 +126,26 @@ def _local(folder: Path, *, must_exist: bool) -> Log:
     return open_local(folder)
 
 
-def _kafka(bootstrap: str | None) -> Log:
-    msg = f"--kafka {bootstrap}: not in this version"
+async def _kafka(bootstrap: str, domain: str) -> "Site":
+    """Return a domain of a cluster, where its map says; without a map, in the first partition."""
+    from firstfault.kafka import kafka_settings
+    from firstfault.log.control import read_domains
+    from firstfault.log.kafka import KafkaLog
+    from firstfault.operations import Site, meant
+
+    log = KafkaLog(kafka_settings(bootstrap))
+    try:
+        domains = await read_domains(log)
+        if domains is None:
+            return Site(log, domain)
+        if domain in domains.by_name:
+            return Site(log, domain, domains.by_name[domain].partition, domains.log_generation)
+        like = " or ".join(meant(domain, domains.by_name)) or ", ".join(domains.by_name)
+    except BaseException:
+        await log.close()
+        raise
+    await log.close()
+    msg = f"--domain {domain}: no domain of this log; did you mean {like}?"
     raise BadInput(msg)
 
 
@@ -153,10 +177,11 @@ class Credentials:
     key: Path | None
     keys: Path | None
     by: str | None
-    log_generation: str = "0"
+    log_generation: str | None = None
+    """None: the one that the site's map of domains says."""
 
 
-def speaker(given: Credentials, domain: str) -> Speaker:
+def speaker(given: Credentials, site: "Site") -> Speaker:
     """Return who speaks: the name that the key set gives to the key, or the one that is said.
 
     Raises:
@@ -180,7 +205,9 @@ def speaker(given: Credentials, domain: str) -> Speaker:
     if given.by not in (None, found.identity):
         msg = f"--by {given.by}: that key is of {found.identity}"
         raise BadInput(msg)
-    return Speaker(found.identity, Signer(private, domain, given.log_generation))
+    return Speaker(
+        found.identity, Signer(private, site.domain, given.log_generation or site.log_generation)
+    )
 
 
 @dataclass(frozen=True)
@@ -282,7 +309,7 @@ def manner_of(
     by: By = None,
     expires: Expires = "60s",
     wait: Wait = "5s",
-    log_generation: LogGeneration = "0",
+    log_generation: LogGeneration = None,
     output: Output = Format.text,
 ) -> Manner:
     """Return how a command is given, from the options that all of them have.
@@ -316,9 +343,9 @@ def tell(manner: Manner, make: "Callable[[Site, str], Awaitable[Wanted]]") -> No
     from firstfault.operations import give
 
     lasts_s, wait_s = seconds("--expires", manner.lasts), seconds("--wait", manner.wait)
-    who = speaker(manner.who, manner.where.domain)
 
     async def whole(site: "Site") -> "tuple[Wanted, Answer]":
+        who = speaker(manner.who, site)
         wanted = await make(site, who.name)
         return wanted, await give(site, wanted, who.signer, lasts_s, wait_s)
 

@@ -3,11 +3,9 @@
 The topic is compacted: the newest message of a key counts.
 """
 
-import asyncio
-
 from pydantic import ValidationError
 
-from firstfault.log import Log, LogError, Message, Record
+from firstfault.log import Log, LogError, Message, Record, between
 from schemas.base import canonical, document_of, first_fault
 from schemas.control import DOMAINS, DomainMap
 from schemas.topics import CONTROL
@@ -20,17 +18,8 @@ async def newest(log: Log, topic: str, partition: int = 0) -> dict[str, Record]:
     """Return the newest record of each key of a topic, as it stands now."""
     span = await log.span(topic, partition)
     found: dict[str, Record] = {}
-    if span.first >= span.end:
-        return found
-    reading = log.read(topic, span.first, partition)
-    at = span.first
-    while at < span.end:
-        try:
-            records = await asyncio.wait_for(anext(reading), QUIET_S)
-        except TimeoutError:
-            break
-        found.update((one.key, one) for one in records if one.offset < span.end)
-        at = records[-1].offset + 1
+    async for records in between(log, topic, span, partition, quiet_s=QUIET_S):
+        found.update((one.key, one) for one in records)
     return found
 
 

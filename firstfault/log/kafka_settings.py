@@ -3,12 +3,16 @@
 Reads the files that the settings name: certificates and the password.
 """
 
+import logging
 import ssl
 from pathlib import Path
 from typing import Any
 
 from firstfault.log import LogError
 from schemas.kafka import KafkaSettings
+
+UNREACHED = "no broker lets us in: are address, TLS, name and password as it wants them?"
+"""Neither client says which of them it is."""
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -29,6 +33,12 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         options["sasl_plain_username"] = settings.sasl.user
         options["sasl_plain_password"] = password(settings)
     return options
+
+
+def only_our_words() -> None:
+    """Keep the clients' own log quiet, in a command that says itself what is wrong."""
+    for name in ("aiokafka", "kafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def security_protocol(settings: KafkaSettings) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firstfault.log import LogError
-from firstfault.log.kafka_settings import client_options
+from firstfault.log.kafka_settings import UNREACHED, client_options
 from schemas.kafka import KafkaSettings
 from schemas.topics import (
     ACTIONS,
@@ -204,7 +204,7 @@ def topics(kafka: KafkaSettings) -> Iterator[Topics]:
     """
     # kafka-python reads its schemas as it is imported: a quarter of a second.
     from kafka import KafkaAdminClient  # noqa: PLC0415
-    from kafka.errors import KafkaError  # noqa: PLC0415
+    from kafka.errors import KafkaError, KafkaTimeoutError  # noqa: PLC0415
 
     options = {
         **client_options(kafka),
@@ -217,6 +217,9 @@ def topics(kafka: KafkaSettings) -> Iterator[Topics]:
             yield Topics(kafka, admin)
         finally:
             admin.close()
+    except KafkaTimeoutError as error:
+        msg = f"{kafka.bootstrap}: {UNREACHED}"
+        raise LogError(msg) from error
     except KafkaError as error:
         msg = f"{kafka.bootstrap}: {error}"
         raise LogError(msg) from error

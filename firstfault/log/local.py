@@ -131,8 +131,10 @@ class LocalLog:
                         offset = records[-1].offset + 1
                         yield records
                     else:
+                        # `wait_for` may swallow a cancellation in Python 3.11.
                         with suppress(TimeoutError):
-                            await asyncio.wait_for(reader.news.wait(), POLL_S)
+                            async with asyncio.timeout(POLL_S):
+                                await reader.news.wait()
         finally:
             self._readers.discard(reader)
 

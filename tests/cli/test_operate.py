@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def test_a_maintenance_session_is_announced_listed_and_ended(run: Run, tmp_path:
         assert printed(run, given, tmp_path)["reason"] == "maintenance_started"
         (session,) = printed(run, "maintenance list", tmp_path)
         assert session["entity"] == "host:h001"
+        lasts = datetime.fromisoformat(session["until"]) - datetime.fromisoformat(session["since"])
+        assert timedelta(hours=1.9) < lasts < timedelta(hours=2.1)
         assert "(DIMM swap)" in session["text"]
         assert "host:h001" in run("maintenance list --local {}", tmp_path).stdout
         wrong = run(f"maintenance end host:h01 --reason x {BY} --local {{}}", tmp_path, code=2)

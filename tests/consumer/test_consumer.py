@@ -125,7 +125,7 @@ def test_nobody_who_may_not_and_nothing_that_is_late_has_an_effect(tmp_path: Pat
             signed(action("foreign", verb="notify"), by=OPERATOR),
             b"garbage",
             b"{}",
-            b"\xff" * 2_000_000,
+            b"\xff" * 1_000_000,
             signed(action("forgotten", verb="notify", expires_at=long_ago)),
             signed(action("late", verb="notify", expires_at=just_now)),
             signed(action("new", verb="notify", epoch=9)),

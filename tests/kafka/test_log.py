@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError
 
+from correlator.frames import opened
 from firstfault.log import LogError, OffsetGoneError, Record
 from firstfault.log.kafka import KafkaLog
 from firstfault.log.kafka_settings import client_options
@@ -206,3 +208,44 @@ def test_a_cluster_that_is_not_there_is_an_error_in_bounded_time() -> None:
         await log.close()
 
     asyncio.run(story())
+
+
+async def foreign(settings: KafkaSettings, *values: bytes | None) -> list[str]:
+    """Send what a producer of somebody else's might; return what became of each."""
+    producer = AIOKafkaProducer(**client_options(settings), max_request_size=20_000_000)
+    await producer.start()
+    told = []
+    for value in values:
+        try:
+            sent = await producer.send_and_wait(settings.named(TOPIC), value, b"\xff", partition=0)
+            told.append(str(sent.offset))
+        except KafkaError as error:
+            told.append(type(error).__name__)
+    await producer.stop()
+    return told
+
+
+def test_what_a_foreign_producer_sends_stops_nothing(made: KafkaSettings) -> None:
+    unknown = b'{"v":9,"frame_id":"a/b/1","domain":"pod-1","inputs":[{"type":"tick"}]}'
+    good = b'{"v":1,"frame_id":"a/b/2","domain":"pod-1","inputs":[{"type":"tick"}]}'
+    huge, long = b"x" * 10_000_000, b"x" * 1_500_000
+    values = (b"garbage \x00\xff", None, huge, long, unknown, good)
+
+    async def story() -> list[Record]:
+        log = KafkaLog(made)
+        told = await foreign(made, *values)
+        assert told == ["0", "1", "MessageSizeTooLargeError", "2", "3", "4"]
+        found = await first(log, 5, 0)
+        await log.close()
+        return found
+
+    found = asyncio.run(story())
+    fates = [opened(one.offset, one.log_us, one.value) for one in found]
+    assert [one.unread[0].code if one.unread else "" for one in fates] == [
+        "not_json",
+        "not_json",
+        "too_long",
+        "schema",
+        "",
+    ]
+    assert fates[3].unread[0].reason == "v: Input should be 1"
