@@ -37,6 +37,7 @@ PER_S = {1: 1_000, 10: 10_000, 50: 30_000}
 SECONDS = 6.0
 WARM_S = 2.0
 LATENCIES_PER_S = (1_000, 5_000)
+IDLE_PARTITIONS = 48
 ASKED = "host:asked-"
 
 
@@ -50,7 +51,24 @@ def worker() -> Figures:
         }
         for per_s in LATENCIES_PER_S:
             figures[f"at_{per_s}_per_s"] = asyncio.run(_latency(cluster.bootstrap, per_s))
+        figures["idle"] = asyncio.run(_idle(cluster.bootstrap))
     return figures
+
+
+async def _idle(bootstrap: str) -> Figures:
+    """Return what a worker takes of a core with nothing but its own ticks and beats."""
+    kafka = KafkaSettings(bootstrap=bootstrap, prefix="idle.")
+    with topics(kafka) as found:
+        found.create(found.wanted(IDLE_PARTITIONS))
+    shares = {}
+    for partitions in (1, IDLE_PARTITIONS):
+        async with _worker(kafka, partitions, f"idle-{partitions}"):
+            await asyncio.sleep(WARM_S)
+            cpu_s, start_s = time.process_time(), time.monotonic()
+            await asyncio.sleep(SECONDS)
+            spent_s = time.process_time() - cpu_s
+            shares[partitions] = round(spent_s / (time.monotonic() - start_s), 3)
+    return {f"core_share_of_{number}_partitions": share for number, share in shares.items()}
 
 
 # ---- processor time ------------------------------------------------------------------------
@@ -82,7 +100,7 @@ async def _measured(started: Any, kafka: KafkaSettings, size: int) -> tuple[floa
         process = subprocess.Popen(command, cwd=Path(__file__).parents[1])  # noqa: ASYNC220, S603
         try:
             before = counted()
-            while counted() < before + WARM_S * PER_S[size] / size:
+            while counted() < before + WARM_S * PER_S[size] / size:  # noqa: ASYNC110 - a count
                 await asyncio.sleep(0.05)
             count, cpu_s, start_s = counted(), time.process_time(), time.monotonic()
             await asyncio.sleep(SECONDS)
@@ -112,14 +130,20 @@ async def _plain(kafka: KafkaSettings) -> AsyncIterator[Counted]:
 
 
 @asynccontextmanager
-async def _worker(kafka: KafkaSettings) -> AsyncIterator[Counted]:
+async def _worker(
+    kafka: KafkaSettings, partitions: int = 1, group: str = "bench"
+) -> AsyncIterator[Counted]:
     rules, names = load_pack(PACK), load.entities(1_000)
-    site = Site("bench", load.topology(names), rules, owner="bench")
+    topology = load.topology(names)
+    sites = {
+        number: [Site(f"bench-{number}" if number else "bench", topology, rules, owner="bench")]
+        for number in range(partitions)
+    }
     log = KafkaLog(kafka)
     hooks = Hooks(lambda _: None, lambda _: None, spare_collections)
-    running = Worker(WorkerSettings(kafka, {0: [site]}, "bench"), log, log, hooks)
+    running = Worker(WorkerSettings(kafka, sites, "bench", group), log, log, hooks)
     task = asyncio.create_task(running.run())
-    while not any(shell.may_speak for shell in running.shells().values()):
+    while len([one for one in running.shells().values() if one.may_speak]) < partitions:  # noqa: ASYNC110 - begins
         await asyncio.sleep(0.05)
     try:
         yield lambda: running.shells()[0].partition.next_offset

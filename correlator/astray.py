@@ -45,7 +45,7 @@ def margin(look: Look, own: Candidate, chosen: Iterable[Candidate]) -> float:
     known = look.codebook.topology.kind_counts[kind]
     margins = (
         own.base
-        + _only_its_own(look, own, crowd.fault)
+        + _only_its_own(look, own, crowd)
         - len(guests) * math.log(look.knobs.misplaced * share / known)
         - _coincidence(look, since_us - crowd.onset_us)
         for crowd in _crowds(look, chosen)
@@ -135,11 +135,15 @@ def _guests_below(crowd: Crowd, kind: str) -> int:
     return max((total for (_, of), total in crowd.totals.items() if of == kind), default=0)
 
 
-def _only_its_own(look: Look, own: Candidate, crowd: Fault) -> float:
-    """Return what those symptoms are worth that the fault of a crowd never shows on a guest."""
-    shown = {name for cell in look.rules.signatures[crowd[0]].cells for name in cell.symptoms}
+def _only_its_own(look: Look, own: Candidate, crowd: Crowd) -> float:
+    """Return what those symptoms are worth that a crowd never shows on a guest, or not so late."""
+    until_us: dict[str, int] = {}
+    for cell in look.rules.signatures[crowd.fault[0]].cells:
+        for name in cell.symptoms:
+            until_us[name] = max(until_us.get(name, 0), cell.within_us + look.rules.lateness_us)
     return sum(
         math.log(p / look.leak(key) + 1.0 - p)
         for key, p in own.support.items()
-        if key[0] not in shown or _guest(look, key[1]) is None
+        if _guest(look, key[1]) is None
+        or look.sightings[key].first_us - crowd.onset_us > until_us.get(key[0], -1)
     )

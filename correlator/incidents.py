@@ -302,13 +302,13 @@ def _revise(domain: Domain, present: Look, incident: IncidentState, verdict: Ver
     incident.worth = round((present.worth_alone(verdict.candidate.fault) or (0.0, 0.0))[0], 6)
     incident.is_final = verdict.margin_final >= SETTLED
     incident.granted, incident.weighed_us = incident.margin, state.live_us
+    incident.onset_us = min(incident.onset_us, verdict.candidate.onset_us)
     domain.settle(incident)
     incident.ranking = [
         (signatures[fault[0]].name, fault[1], round(score, 6)) for fault, score in verdict.ranking
     ]
     named = verdict.confidence > domain.rules.knobs.named
     incident.state = "open" if named else "suspected"
-    incident.onset_us = min(incident.onset_us, verdict.candidate.onset_us)
     _look_when_final(domain, incident, verdict)
     if entity != root_before:
         domain.standing.name(incident.incident_id, root_before, entity)

@@ -40,7 +40,7 @@ from correlator.placement import PLACED_VERBS, Nowhere, ended_with, may_be_at, p
 from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, tried
 from correlator.rules.paths import parse_path, walk
 from correlator.state import HELD, EngineState, IncidentState, Sent
-from correlator.targets import not_its_way
+from correlator.targets import not_its_way, owner_holds
 from schemas.base import digest, kind_of
 from schemas.inputs import Result
 from schemas.outputs import DESTRUCTIVE_VERBS, WORKLOAD_VERBS
@@ -409,6 +409,8 @@ def _tell_owners(steps: list[PlannedStep]) -> None:
 
 def _is_untold(step: PlannedStep, target: str) -> bool:
     """Claim that nothing but its owner's word is waited for, and that the owner knows nothing."""
+    if owner_holds(step, target) is None:
+        return False
     if any(one.vnfm for one in tried(step.plan.incident, "notify", target)):
         return False
     reason = against_target(step, target)

@@ -96,6 +96,8 @@ class Topology:
         self._healing: dict[str, list[HealingRule]] = {}
         for rule in self.schema.healing:
             self._healing.setdefault(rule.kind, []).append(rule)
+        self._places: dict[tuple[str, str], tuple[tuple[tuple[str, str], ...], str | None]] = {}
+        """(teller, kind) → its edges when last asked, and the one of that kind that it is on."""
 
     def __contains__(self, node: str) -> bool:
         return node in self.up
@@ -245,11 +247,18 @@ class Topology:
 
     def _teller_at(self, rule: HealingRule, event: Event) -> str | None:
         """Return what a teller runs on, if only who is there could tell."""
-        teller = (event.source or "").partition("/")[0]
-        if event.signal not in rule.signals or kind_of(teller) != rule.by:
+        if event.signal not in rule.signals:
             return None
-        places = [one for one in self.dependencies(teller) if kind_of(one) == rule.to]
-        return places[0] if len(places) == 1 else None
+        teller = (event.source or "").partition("/")[0]
+        edges = self.up.get(teller)
+        if edges is None or kind_of(teller) != rule.by:
+            return None
+        known, place = self._places.get((teller, rule.to), (None, None))
+        if known is not edges:  # An edit makes a new tuple.
+            places = [one for one in self.dependencies(teller) if kind_of(one) == rule.to]
+            place = places[0] if len(places) == 1 else None
+            self._places[teller, rule.to] = edges, place
+        return place
 
     def neighbourhood(self, nodes: Iterable[str], hops: int, bound: int) -> set[str] | None:
         """Return all nodes within so many hops either way, or None when there are over `bound`."""

@@ -281,15 +281,20 @@ class Look:
                 profile.take(key)
             profile.put(self._shown(fault, [key for key in changed if key in support]))
             profile.stale.clear()
-        return profile if profile is not None and profile.entries else None
+        is_shown = profile is not None and self._has_required(fault, profile.entries)
+        return profile if is_shown else None
+
+    def _has_required(self, fault: Fault, keys: Iterable[SymptomKey]) -> bool:
+        """Claim that there are symptoms, and of those that a fault must show at least one."""
+        required = self.rules.signatures[fault[0]].required
+        return any(not required or name in required for name, _ in keys)
 
     def _is_hopeful(self, fault: Fault, support: Collection[SymptomKey]) -> bool:
         """Claim that a fault could be believed if all that may be its symptoms were.
 
         The sum is exact, so that it does not depend on the order in which symptoms came.
         """
-        required = self.rules.signatures[fault[0]].required
-        if required and required.isdisjoint(name for name, _ in support):
+        if not self._has_required(fault, support):
             return False
         if len(support) >= CROWD:
             return True
@@ -443,17 +448,19 @@ class Look:
         """
         on_time, lateness_us = self.knobs.on_time, self._lateness_us
         nats, age_us = 0.0, max(0, age_us)
+        absence_cap, log1p = self.knobs.absence_cap, math.log1p
         for cell, count, total in missing:
-            late_us = age_us - cell.within_us
+            within_us = cell.within_us
+            late_us = age_us - within_us
             if late_us < 0:
-                arrived = on_time * age_us / cell.within_us
+                arrived = on_time * age_us / within_us
             elif late_us < lateness_us:
                 arrived = on_time + (1.0 - on_time) * late_us / lateness_us
             else:
                 arrived = 1.0
-            cost = count * math.log1p(-cell.p * arrived)
-            if count == total:
-                cost = max(cost, self.knobs.absence_cap)
+            cost = count * log1p(-cell.p * arrived)
+            if count == total and cost < absence_cap:
+                cost = absence_cap
             if late_us < 0 and total > 1:
                 cost = max(cost, -math.log(total + 1))
             nats += cost

@@ -28,7 +28,7 @@ from firstfault.log import (
     Span,
     check_messages,
 )
-from firstfault.log.kafka_settings import client_options
+from firstfault.log.kafka_settings import UNREACHED, client_options
 from schemas.kafka import KafkaSettings
 from schemas.topics import MESSAGE_BYTES_MAX
 
@@ -342,7 +342,7 @@ def _said(place: TopicPartition, error: Exception) -> str:
         case TopicAuthorizationFailedError():
             return f"{where}: not allowed by the broker; `firstfault topics plan` prints the rights"
         case KafkaConnectionError():
-            return f"{where}: no broker answers"
+            return f"{where}: {UNREACHED}"
         case TimeoutError():
             return f"{where}: no answer in time"
         case _:

@@ -11,6 +11,9 @@ from typing import Any
 from firstfault.log import LogError
 from schemas.kafka import KafkaSettings
 
+UNREACHED = "no broker lets us in: are address, TLS, name and password as it wants them?"
+"""Neither client says which of them it is."""
+
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """Return the keyword arguments by which any client reaches the cluster.

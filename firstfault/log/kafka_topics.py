@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firstfault.log import LogError
-from firstfault.log.kafka_settings import client_options
+from firstfault.log.kafka_settings import UNREACHED, client_options
 from schemas.kafka import KafkaSettings
 from schemas.topics import (
     ACTIONS,
@@ -218,7 +218,7 @@ def topics(kafka: KafkaSettings) -> Iterator[Topics]:
         finally:
             admin.close()
     except KafkaTimeoutError as error:
-        msg = f"{kafka.bootstrap}: no broker answers"
+        msg = f"{kafka.bootstrap}: {UNREACHED}"
         raise LogError(msg) from error
     except KafkaError as error:
         msg = f"{kafka.bootstrap}: {error}"

@@ -128,6 +128,8 @@ class Cluster:
     def __init__(self, brokers: int = 1, settings: Mapping[str, object] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="firstfault-kafka-"))
         self._settings = dict(settings or {})
+        self.secure_port: int | None = None
+        """Where the first broker also listens, encrypted and with names and passwords."""
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         ports = free_ports(2 * brokers)
         self.ports = {number + 1: ports[2 * number] for number in range(brokers)}
@@ -274,10 +276,12 @@ class Cluster:
     def _properties(self, number: int) -> dict[str, object]:
         copies = min(3, len(self.ports))
         in_sync = 2 if copies == 3 else 1
-        listeners = (
+        listeners = [
             f"PLAINTEXT://127.0.0.1:{self.ports[number]}",
             f"CONTROLLER://127.0.0.1:{self._controllers[number]}",
-        )
+        ]
+        if self.secure_port is not None:
+            listeners.append(f"SASL_SSL://127.0.0.1:{self.secure_port}")
         voters = (f"{one}@127.0.0.1:{port}" for one, port in self._controllers.items())
         own_topics: dict[str, object] = {}
         for name in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):

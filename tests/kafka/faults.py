@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from subprocess import TimeoutExpired
 from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
@@ -128,9 +129,25 @@ async def broker_away(world: World) -> None:
 
 async def _again_if_ended(world: World, worker: WorkerProcess, within_s: float) -> None:
     """Start a worker again that its watchdog ends, as a supervisor would."""
-    with suppress(Exception):
+    with suppress(TimeoutExpired):
         await worker.ended(within_s)
         world.start(worker.name)
+
+
+async def consumer_stopped(world: World) -> None:
+    """Stop the only worker for 30 s: late beats are read before the tick that would condemn."""
+    world.workers[0].signal(signal.SIGSTOP)
+    await asyncio.sleep(30.0)
+    world.workers[0].signal(signal.SIGCONT)
+    await _again_if_ended(world, world.workers[0], 10.0)
+
+
+async def broker_stopped(world: World) -> None:
+    """Stop the only broker for 30 s behind everybody's back: time stands still."""
+    world.cluster.pause(1)
+    await asyncio.sleep(30.0)
+    world.cluster.resume(1)
+    await _again_if_ended(world, world.workers[0], 40.0)
 
 
 async def worker_cut_off(world: World) -> None:
@@ -173,6 +190,8 @@ FAULTS: dict[str, Fault] = {
         worker_stopped,
         standby_takes_over,
         broker_away,
+        consumer_stopped,
+        broker_stopped,
         worker_cut_off,
         snapshots_fail,
     )

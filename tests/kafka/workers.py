@@ -132,6 +132,7 @@ class Load:
             async with asyncio.TaskGroup() as tasks:
                 for place, domain in enumerate(self.site.domains):
                     tasks.create_task(self._one(log, domain, place))
+                    tasks.create_task(self._pulses(log, domain))
         finally:
             await log.close()
 
@@ -152,6 +153,25 @@ class Load:
                     LOG, [Message(domain, one) for one in values], self.site.domains[domain]
                 )
                 acknowledged += numbers
+
+    async def _pulses(self, log: KafkaLog, domain: str) -> None:
+        """Let three collectors beat once a second: a silence of theirs would be our own lag."""
+        sequence = 0
+        while not self._is_over:
+            sequence += 1
+            pulses = [
+                {"type": "pulse", "collector": f"collector:h{one}", "seq": sequence, "boot_id": "b"}
+                for one in range(3)
+            ]
+            document = {
+                "frame_id": f"collector:beats/{id(self)}/{sequence}",
+                "domain": domain,
+                "inputs": pulses,
+            }
+            message = Message(domain, json.dumps(document).encode())
+            with suppress(LogError):
+                await log.append(LOG, [message], self.site.domains[domain])
+            await asyncio.sleep(1.0)
 
     def _value(self, domain: str, number: int, place: int) -> bytes:
         sequence = self._frames[domain] = self._frames.get(domain, 0) + 1
@@ -287,13 +307,16 @@ class Judged:
     actions: int = 0
     silence_ms: int = 0
     """The longest that numbered inputs were appended and none was answered."""
+    silent_collectors: int = 0
+    """Verdicts on collectors, all of which beat: whoever says that one is silent has lagged."""
     examples: list[str] = field(default_factory=list)
     """Of what is not as it should be."""
 
     @property
     def is_right(self) -> bool:
-        """Claim that nothing was lost, made up, or told out of order."""
-        return not (self.lost or self.foreign or self.out_of_order or self.missing_inputs)
+        """Claim that nothing was lost, made up, told out of order, or taken for silent."""
+        wrong = self.lost + self.foreign + self.out_of_order + self.missing_inputs
+        return not wrong + self.silent_collectors
 
 
 async def judged(site: Site, load: Load) -> Judged:
@@ -310,6 +333,7 @@ async def judged(site: Site, load: Load) -> Judged:
             records = await kept(site.kafka, topic, partition)
             live = [one.value for one in records]
             _compare(found, live, (again[topic], due[topic]), is_ordered=len(names) == 1)
+            found.silent_collectors += sum(b'"entity":"collector:' in one for one in live)
             if topic == DECISIONS:
                 found.silence_ms = max(found.silence_ms, _longest_wait_ms(log, records))
         live = [one.value for one in await kept(site.kafka, ACTIONS, partition)]

@@ -235,4 +235,18 @@ KEPT = (
         202609,
         "A fence failed, and its incident stood for 206 s with nobody called (I8).",
     ),
+    Kept(
+        305580,
+        "A granted cause kept the onset of the look before, a restored engine had the newer (I11).",
+    ),
+    Kept(
+        300883,
+        "A pool stayed a rival after the one symptom it cannot do without had ended; a restored "
+        "engine no longer thought of it (I11).",
+    ),
+    Kept(
+        304073,
+        "One method of a fence timed out after the next had given its proof: not in vain (I8, an "
+        "oracle that was wrong).",
+    ),
 )

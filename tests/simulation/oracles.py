@@ -98,6 +98,8 @@ class Oracles:
     """Incident → since when its plan has waited, whatever for, without doing anything grave."""
     tried: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Key of a destructive action that was not taken back → (its incident, verb, target)."""
+    done: set[tuple[str, str, str]] = field(default_factory=set)
+    """What has succeeded since it was last tried: another method of it may still fail, late."""
     vain: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     """(incident, target) → since when, and what: this was tried last, and had no success."""
     sessions: dict[str, int] = field(default_factory=dict)
@@ -171,8 +173,9 @@ class Oracles:
         """Remember what was tried in vain, until something brings its target back."""
         name, verb, target = self.tried.get(result.idempotency_key, ("", "", ""))
         if result.state == "CONFIRMED":
+            self.done.add((name, verb, target))
             self.vain = {one: what for one, what in self.vain.items() if one[1] != target}
-        elif name:
+        elif name and (name, verb, target) not in self.done:
             words = f"{verb} {target}: {result.state}"
             self.vain[name, target] = self.world.kernel.now_us, words
             self.world.kernel.after(COMES_BACK_S, lambda: self._forget_what_serves(name, target))
@@ -253,7 +256,9 @@ class Oracles:
             self._witnessed(action, name)
         if action.verb in DESTRUCTIVE_VERBS:
             self._allowed_now(action, name)
-            self.tried[action.idempotency_key] = action.incident_id, action.verb, action.target
+            tried = action.incident_id, action.verb, action.target
+            self.tried[action.idempotency_key] = tried
+            self.done.discard(tried)
             self.waiting.pop(action.incident_id, None)  # Its decision may have died unsaid.
             self.waits_us.pop(action.incident_id, None)
             self.vain.pop((action.incident_id, action.target), None)
