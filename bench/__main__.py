@@ -19,6 +19,7 @@ from bench.signing import signing
 from bench.single_fault import single_fault
 from bench.sla import sla
 from bench.snapshots import snapshots
+from bench.worker import worker
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -31,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "local_log": local_log,
     "link_cut": link_cut,
     "snapshots": snapshots,
+    "worker": worker,
     "kddi": kddi,
     "signing": signing,
     "sla": sla,

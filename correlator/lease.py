@@ -20,6 +20,8 @@ from schemas.worker import LeaseBeat
 BEAT_S = 0.1
 SILENCE_S = 0.3
 """So long after the last beat of its holder a lease is free."""
+Holding = tuple[Iterable[int], Iterable[int]]
+"""Partitions that a worker speaks for, and those that it could speak for."""
 
 
 class Lease(Protocol):
@@ -80,7 +82,7 @@ class SharedLease:
     """
 
     def __init__(
-        self, log: Log, owner: str, held: Callable[[], Iterable[int]], clock: Callable[[], float]
+        self, log: Log, owner: str, held: Callable[[], Holding], clock: Callable[[], float]
     ) -> None:
         self._log, self._owner, self._held, self._clock = log, owner, held, clock
         self.term = 0
@@ -111,7 +113,8 @@ class SharedLease:
     async def renew(self) -> None:
         """See `Lease.renew`."""
         now_s = self._clock()
-        beat = LeaseBeat(owner=self._owner, partitions=sorted(self._held()))
+        held, followed = self._held()
+        beat = LeaseBeat(owner=self._owner, partitions=sorted(held), follows=sorted(followed))
         value = canonical(document_of(beat)).encode()
         await self._log.append(LEASE, [Message(self._owner.partition("/")[0], value)])
         if now_s - self._beat_s >= SILENCE_S:

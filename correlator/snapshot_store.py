@@ -7,13 +7,14 @@ only once everything that was said before its cut has left; the newest two stay.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 import zstandard
 from pydantic import ValidationError
 
 from correlator.snapshots import Cut
-from firstfault.log import Log, LogError, Message, Record, Span, between
+from firstfault.log import Log, LogError, Message, OffsetGoneError, Record, Span, between
 from schemas.base import canonical, document_of
 from schemas.topics import SNAPSHOTS
 from schemas.worker import SnapshotManifest
@@ -131,8 +132,9 @@ class SnapshotStore:
     async def _records(self, start: int, end: int) -> list[Record]:
         """Return what is kept from one offset up to another."""
         span, found = Span(start, end), list[Record]()
-        async for records in between(self._log, SNAPSHOTS, span, self._partition, quiet_s=QUIET_S):
-            found += records
+        with suppress(OffsetGoneError):  # Deleted meanwhile: what is there must fit its manifest.
+            async for some in between(self._log, SNAPSHOTS, span, self._partition, quiet_s=QUIET_S):
+                found += some
         return found
 
     async def _whole(self, last: Record, manifest: SnapshotManifest) -> Found | None:

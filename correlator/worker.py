@@ -22,7 +22,7 @@ from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, EventT, StreamT
 
-from correlator.lease import SharedLease
+from correlator.lease import Holding, SharedLease
 from correlator.shell import Means, OnTold, Shell, Site
 from firstfault.log import Log, LogError, Record
 from firstfault.log.kafka_settings import password, ssl_context
@@ -281,8 +281,10 @@ class Worker:
 
     # ---- now and then ----------------------------------------------------------------------
 
-    def _held(self) -> list[int]:
-        return [number for number, reader in self._readers.items() if reader.shell.may_speak]
+    def _held(self) -> Holding:
+        shells = [(number, reader.shell) for number, reader in self._readers.items()]
+        ready = [number for number, shell in shells if shell.is_ready]
+        return [number for number, shell in shells if shell.may_speak], ready
 
     async def _looks(self) -> None:
         while True:

@@ -26,7 +26,8 @@ takes two seconds, an append that waits for a new leader six."""
 STOP_S = 5.0
 """How long a clean stop may take."""
 ASK_S = 1.0
-LOOK_S = 0.2
+PAUSE_S = 5.0
+"""A look that comes so late says that the process was stopped, or that the client has waited."""
 HUNG = 70
 """Exit code of a process that was ended (EX_SOFTWARE of sysexits.h)."""
 
@@ -47,33 +48,35 @@ class Watchdog:
     ) -> None:
         self._kafka, self._topic = kafka, kafka.named(topic)
         self._progress, self._on_stop = progress, on_stop
-        self._stopping_s: float | None = None
-        self._asked_s = 0.0
         self._behind: dict[int, tuple[int, float]] = {}
         """partition with something to read → (its offset, since when it has stood there)"""
         self._consumer: Any = None
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
         """Watch from now on."""
-        self._thread.start()
+        for work in (self._watch, self._wait_for_signal):
+            threading.Thread(target=work, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
         """Watch no longer."""
         self._is_over.set()
 
+    def _wait_for_signal(self) -> None:
+        # Not `sigtimedwait`: where SIGCONT comes after its time is over, CPython 3.11 returns
+        # whatever is in memory, and that looked like a SIGTERM (Modules/signalmodule.c).
+        signal.sigwait(SIGNALS)
+        self._on_stop()
+        if not self._is_over.wait(STOP_S):
+            self._end(f"a clean stop took over {STOP_S:.0f} s")
+
     def _watch(self) -> None:
-        while not self._is_over.is_set():
-            if signal.sigtimedwait(SIGNALS, LOOK_S) is not None and self._stopping_s is None:
-                self._stopping_s = time.monotonic()
-                self._on_stop()
-            now_s = time.monotonic()
-            if self._stopping_s is not None and now_s - self._stopping_s > STOP_S:
-                self._end(f"a clean stop took over {STOP_S:.0f} s")
-            if now_s - self._asked_s >= ASK_S:
-                self._asked_s = now_s
-                self._ask()
+        looked_s = time.monotonic()
+        while not self._is_over.wait(ASK_S):
+            before_s, looked_s = looked_s, time.monotonic()
+            if looked_s - before_s > PAUSE_S:  # We were stopped ourselves: the rest was, too.
+                self._behind.clear()
+            self._ask()
 
     def _ask(self) -> None:
         progress = self._progress()
@@ -89,14 +92,16 @@ class Watchdog:
         except KafkaError:  # The broker is away: who cannot read is not to blame.
             self._behind.clear()
             return
-        stalled_s = self.stalled_s(progress, {places[place]: end for place, end in ends.items()})
+        there = {places[place]: end for place, end in ends.items()}
+        stalled_s = self.stalled_s(progress, there, time.monotonic())
         if stalled_s > STALL_S:
             self._end(f"there is something to read, and nothing was folded for {stalled_s:.0f} s")
 
-    def stalled_s(self, progress: Mapping[int, int], ends: Mapping[int, int]) -> float:
+    def stalled_s(
+        self, progress: Mapping[int, int], ends: Mapping[int, int], now_s: float
+    ) -> float:
         """Return for how long the slowest partition has been behind without a step."""
-        now_s, before = time.monotonic(), self._behind
-        self._behind = {}
+        before, self._behind = self._behind, {}
         for number, offset in progress.items():
             if offset < ends.get(number, 0):
                 at, since_s = before.get(number, (offset, now_s))

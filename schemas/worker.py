@@ -18,6 +18,9 @@ class LeaseBeat(Wire):
     partitions: list[int] = Field(
         default_factory=list, description="it speaks for; none: it only listens"
     )
+    follows: list[int] = Field(
+        default_factory=list, description="partitions it has recovered: it could speak for them"
+    )
 
 
 class SnapshotManifest(Wire):

@@ -23,7 +23,7 @@ from firstfault.log import (
     Span,
     check_messages,
 )
-from schemas.topics import LOCAL_FILE
+from schemas.topics import LOCAL_FILE, TOPICS
 
 BUSY_S = 5.0
 """How long an append waits for those of other processes."""
@@ -36,6 +36,7 @@ READ_MAX = 1_000
 POLL_S = 0.005
 """How often a reader asks whether another process has appended."""
 CLOSED = "the log is closed; nothing was appended"
+COMPACTED = frozenset(one.name for one in TOPICS if one.compacted)
 TRIM_S = 10.0
 """How often what is older or more than is kept is dropped."""
 
@@ -228,6 +229,8 @@ class LocalLog:
     def _trim(self, db: sqlite3.Connection) -> None:
         self._trimmed_s = time.monotonic()
         for topic in _topics(db):
+            if topic in COMPACTED:  # Its newest messages count, however old; old ones are deleted.
+                continue
             with suppress(sqlite3.Error):  # A full disk is told to those who append.
                 _drop(db, topic, self.retention, self.clock())
 

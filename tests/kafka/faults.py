@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from subprocess import TimeoutExpired
 from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
@@ -30,10 +31,12 @@ from tests.kafka.workers import (
     Site,
     WorkerProcess,
     all_told,
+    following,
     judged,
     made_site,
     running,
     speaking,
+    stopped,
 )
 
 BEFORE_S, AFTER_S = 4.0, 4.0
@@ -99,7 +102,7 @@ async def one_of_three_killed(world: World) -> None:
 async def worker_stopped(world: World) -> None:
     """Stop a worker for 10 s behind its back; a standby speaks for it meanwhile."""
     world.start("s1", "--standby")
-    await asyncio.sleep(6.0)
+    await following(world.site, "s1")
     world.workers[0].signal(signal.SIGSTOP)
     await asyncio.sleep(10.0)
     world.workers[0].signal(signal.SIGCONT)
@@ -109,7 +112,7 @@ async def worker_stopped(world: World) -> None:
 async def standby_takes_over(world: World) -> None:
     """Kill a worker for good; a standby speaks from then on."""
     world.start("s1", "--standby")
-    await asyncio.sleep(6.0)
+    await following(world.site, "s1")
     world.workers[0].signal(signal.SIGKILL)
     await asyncio.sleep(4.0)
 
@@ -126,15 +129,31 @@ async def broker_away(world: World) -> None:
 
 async def _again_if_ended(world: World, worker: WorkerProcess, within_s: float) -> None:
     """Start a worker again that its watchdog ends, as a supervisor would."""
-    with suppress(Exception):
+    with suppress(TimeoutExpired):
         await worker.ended(within_s)
         world.start(worker.name)
+
+
+async def consumer_stopped(world: World) -> None:
+    """Stop the only worker for 30 s: late beats are read before the tick that would condemn."""
+    world.workers[0].signal(signal.SIGSTOP)
+    await asyncio.sleep(30.0)
+    world.workers[0].signal(signal.SIGCONT)
+    await _again_if_ended(world, world.workers[0], 10.0)
+
+
+async def broker_stopped(world: World) -> None:
+    """Stop the only broker for 30 s behind everybody's back: time stands still."""
+    world.cluster.pause(1)
+    await asyncio.sleep(30.0)
+    world.cluster.resume(1)
+    await _again_if_ended(world, world.workers[0], 40.0)
 
 
 async def worker_cut_off(world: World) -> None:
     """Cut a worker's connections for 20 s; a standby speaks for it meanwhile."""
     world.start("s1", "--standby")
-    await asyncio.sleep(6.0)
+    await following(world.site, "s1")
     world.proxy.cut()
     await asyncio.sleep(20.0)
     world.proxy.mend()
@@ -171,6 +190,8 @@ FAULTS: dict[str, Fault] = {
         worker_stopped,
         standby_takes_over,
         broker_away,
+        consumer_stopped,
+        broker_stopped,
         worker_cut_off,
         snapshots_fail,
     )
@@ -203,6 +224,7 @@ async def run(fault: Fault, per_s: int = 1_000) -> Judged:
             load.stop()
             await loading
             await all_told(site)
+            await stopped(world.workers)
         finally:
             async with running(*world.workers):
                 await proxy.close()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,8 +27,9 @@ from firstfault.log.kafka_topics import topics
 from firstfault.playback import open_site
 from schemas.base import canonical, from_microseconds
 from schemas.control import DOMAINS
+from schemas.inputs import Tick
 from schemas.kafka import KafkaSettings
-from schemas.topics import ACTIONS, CONTROL, DECISIONS, INCIDENTS, LOG
+from schemas.topics import ACTIONS, CONTROL, DECISIONS, INCIDENTS, LEASE, LOG
 
 TOPOLOGY = Path(__file__).parents[2] / "examples" / "rack-power" / "topology.json"
 RULES = "nfvi"
@@ -130,6 +132,7 @@ class Load:
             async with asyncio.TaskGroup() as tasks:
                 for place, domain in enumerate(self.site.domains):
                     tasks.create_task(self._one(log, domain, place))
+                    tasks.create_task(self._pulses(log, domain))
         finally:
             await log.close()
 
@@ -150,6 +153,25 @@ class Load:
                     LOG, [Message(domain, one) for one in values], self.site.domains[domain]
                 )
                 acknowledged += numbers
+
+    async def _pulses(self, log: KafkaLog, domain: str) -> None:
+        """Let three collectors beat once a second: a silence of theirs would be our own lag."""
+        sequence = 0
+        while not self._is_over:
+            sequence += 1
+            pulses = [
+                {"type": "pulse", "collector": f"collector:h{one}", "seq": sequence, "boot_id": "b"}
+                for one in range(3)
+            ]
+            document = {
+                "frame_id": f"collector:beats/{id(self)}/{sequence}",
+                "domain": domain,
+                "inputs": pulses,
+            }
+            message = Message(domain, json.dumps(document).encode())
+            with suppress(LogError):
+                await log.append(LOG, [message], self.site.domains[domain])
+            await asyncio.sleep(1.0)
 
     def _value(self, domain: str, number: int, place: int) -> bytes:
         sequence = self._frames[domain] = self._frames.get(domain, 0) + 1
@@ -214,6 +236,27 @@ async def speaking(site: Site) -> None:
             await asyncio.sleep(0.05)
 
 
+async def following(site: Site, name: str) -> None:
+    """Return once a worker has recovered every partition."""
+    end_s, wanted = time.monotonic() + PATIENCE_S, sorted(set(site.domains.values()))
+    while time.monotonic() < end_s:
+        beats = [json.loads(one.value) for one in (await kept(site.kafka, LEASE, 0))[-100:]]
+        mine = [one for one in beats if one["owner"].startswith(f"{name}/")]
+        if mine and mine[-1]["follows"] == wanted:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{name} does not follow {wanted}")
+
+
+async def stopped(workers: Iterable[WorkerProcess]) -> None:
+    """Stop those cleanly that still run, so that all that was said has left."""
+    running_ones = [one for one in workers if one.process.poll() is None]
+    for worker in running_ones:
+        worker.signal(signal.SIGTERM)
+    for worker in running_ones:
+        await worker.ended()
+
+
 async def _is_claimed(kafka: KafkaSettings, domain: str, partition: int) -> bool:
     records = await kept(kafka, LOG, partition)
     return any(one.key == domain and b'"owner_claim"' in one.value for one in records)
@@ -238,6 +281,13 @@ async def all_told(site: Site) -> None:
             await asyncio.sleep(0.2)
 
 
+class Outputs(defaultdict[str, list[bytes]]):
+    """Messages in order, by topic."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+
 @dataclass
 class Judged:
     """What a run came to."""
@@ -257,13 +307,16 @@ class Judged:
     actions: int = 0
     silence_ms: int = 0
     """The longest that numbered inputs were appended and none was answered."""
+    silent_collectors: int = 0
+    """Verdicts on collectors, all of which beat: whoever says that one is silent has lagged."""
     examples: list[str] = field(default_factory=list)
     """Of what is not as it should be."""
 
     @property
     def is_right(self) -> bool:
-        """Claim that nothing was lost, made up, or told out of order."""
-        return not (self.lost or self.foreign or self.out_of_order or self.missing_inputs)
+        """Claim that nothing was lost, made up, told out of order, or taken for silent."""
+        wrong = self.lost + self.foreign + self.out_of_order + self.missing_inputs
+        return not wrong + self.silent_collectors
 
 
 async def judged(site: Site, load: Load) -> Judged:
@@ -272,32 +325,39 @@ async def judged(site: Site, load: Load) -> Judged:
     for partition in sorted(set(site.domains.values())):
         log = await kept(site.kafka, LOG, partition)
         names = [name for name, number in site.domains.items() if number == partition]
-        again: dict[str, list[bytes]] = {INCIDENTS: [], DECISIONS: [], ACTIONS: []}
+        again, due = Outputs(), Outputs()
         for name in names:
             _count_inputs(found, log, load, name)
-            for topic, values in replayed(log, name).items():
-                again.setdefault(topic, []).extend(values)
+            replayed(log, name, again, due)
         for topic in (INCIDENTS, DECISIONS):
             records = await kept(site.kafka, topic, partition)
             live = [one.value for one in records]
-            _compare(found, live, again[topic], is_ordered=len(names) == 1)
+            _compare(found, live, (again[topic], due[topic]), is_ordered=len(names) == 1)
+            found.silent_collectors += sum(b'"entity":"collector:' in one for one in live)
             if topic == DECISIONS:
                 found.silence_ms = max(found.silence_ms, _longest_wait_ms(log, records))
         live = [one.value for one in await kept(site.kafka, ACTIONS, partition)]
-        _compare_actions(found, live, again[ACTIONS])
+        _compare_actions(found, live, (again[ACTIONS], due[ACTIONS]))
     return found
 
 
-def replayed(log: Iterable[Record], domain: str) -> dict[str, list[bytes]]:
-    """Return what a fold of the log says of a domain, by topic."""
+def replayed(log: Iterable[Record], domain: str, again: Outputs, due: Outputs) -> None:
+    """Add what a fold of the log says of a domain.
+
+    due: as far as the last tick says that it was published; the rest is the next worker's to say.
+    """
     rules, graph, _ = open_site(RULES, TOPOLOGY)
     fold = Fold(Engine(EngineState(domain, graph, rules.hash, ticks="recorded"), rules), 0)
-    told = []
+    told, published = [], -1
     for record in log:
         if record.key == domain:
             fold.next_offset = record.offset
             told += fold.take(record)
-    return {topic: [one.value for one in some] for topic, some in messages_of(told).items()}
+            ticks = (one.published_through for one in fold.heard if isinstance(one, Tick))
+            published = max(published, *ticks, -1)
+    for outputs, some in ((again, told), (due, [one for one in told if one.offset <= published])):
+        for topic, messages in messages_of(some).items():
+            outputs[topic] += [one.value for one in messages]
 
 
 def _count_inputs(found: Judged, log: list[Record], load: Load, domain: str) -> None:
@@ -311,29 +371,35 @@ def _count_inputs(found: Judged, log: list[Record], load: Load, domain: str) -> 
     found.unacknowledged += len(set(there) - set(wanted))
 
 
-def _compare(found: Judged, live: list[bytes], again: list[bytes], *, is_ordered: bool) -> None:
+def _compare(
+    found: Judged, live: list[bytes], replay: tuple[list[bytes], list[bytes]], *, is_ordered: bool
+) -> None:
+    again, due = replay
     firsts = list(dict.fromkeys(live))
     found.outputs += len(live)
     found.repeats += len(live) - len(firsts)
-    known, wanted = set(firsts), set(again)
-    found.lost += len(wanted - known)
-    found.foreign += len(known - wanted)
-    found.examples += [f"lost {one!r}" for one in sorted(wanted - known)[:2]]
-    found.examples += [f"foreign {one!r}" for one in sorted(known - wanted)[:2]]
-    common = [one for one in firsts if one in wanted]
+    known, lost = set(firsts), sorted(set(due) - set(live))
+    foreign = sorted(known - set(again))
+    found.lost += len(lost)
+    found.foreign += len(foreign)
+    found.examples += [f"lost {one!r}" for one in lost[:2]]
+    found.examples += [f"foreign {one!r}" for one in foreign[:2]]
+    common = [one for one in firsts if one not in foreign]
     if is_ordered and common != [one for one in dict.fromkeys(again) if one in known]:
         found.out_of_order += 1
 
 
-def _compare_actions(found: Judged, live: list[bytes], again: list[bytes]) -> None:
+def _compare_actions(
+    found: Judged, live: list[bytes], replay: tuple[list[bytes], list[bytes]]
+) -> None:
     """Hold actions against the replay, which says them again at each claim as the worker did.
 
     All must have left by key; one that was said under a claim before its own may be missing.
     """
     live = [_as_replayed(value) for value in live]
     keys = [json.loads(value)["idempotency_key"] for value in live]
-    strange = sorted(set(live) - set(again))
-    missing = {json.loads(value)["idempotency_key"] for value in again} - set(keys)
+    strange = sorted(set(live) - set(replay[0]))
+    missing = {json.loads(value)["idempotency_key"] for value in replay[1]} - set(keys)
     found.actions += len(set(keys))
     found.outputs += len(live)
     found.repeats += len(keys) - len(set(keys))
