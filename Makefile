@@ -21,7 +21,7 @@ compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(DEV) ## Make .venv with the locked packages and the project in it
@@ -29,6 +29,10 @@ setup: $(DEV) ## Make .venv with the locked packages and the project in it
 .PHONY: demo
 demo: $(RUNTIME) ## Show a fault found and acted upon, from nothing installed, in a minute
 	@$(BIN)/firstfault demo
+
+.PHONY: demo-live
+demo-live: $(RUNTIME) ## Cut a link between two network namespaces, as root; no broker
+	@$(BIN)/firstfault demo --live
 
 .PHONY: test
 test: check ## All of CI: check, unit tests, doctests and the documents' code blocks
@@ -54,9 +58,26 @@ docs: $(DEV) ## Run the documents' code blocks alone
 cover: $(DEV) ## Unit tests and doctests with branch coverage
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --cov --cov-report term $(ARGS)
 
+.PHONY: root-test
+root-test: $(DEV) ## Tests that need root: real netlink in network namespaces of their own
+	@$(BIN)/python -m pytest tests/root $(ARGS)
+
+.PHONY: kafka-test
+kafka-test: $(DEV) ## Tests on a real Kafka broker: KAFKA_BOOTSTRAP's, a container's, or our own (Java)
+	@$(BIN)/python -m pytest tests/kafka $(ARGS)
+
+.PHONY: examples-test
+examples-test: $(DEV) ## Run the examples in other languages (Node 20)
+	@$(BIN)/python -m pytest tests/examples $(ARGS)
+
 .PHONY: bench
 bench: $(DEV) ## Measure speed
 	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: kafka-faults
+kafka-faults: N ?= 20
+kafka-faults: $(DEV) ## Do each fault N=20 times to workers and brokers under load; prints figures
+	@$(BIN)/python -m tests.kafka.faults --runs $(N) $(ARGS)
 
 .PHONY: corpus
 corpus: SEEDS ?= 50

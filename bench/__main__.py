@@ -9,14 +9,19 @@ from pathlib import Path
 
 from bench import throughput
 from bench.clock import Figures
+from bench.consumer import consumer
 from bench.incident_storm import incident_storm
+from bench.kafka_log import kafka_log
 from bench.kddi import kddi
+from bench.link_cut import link_cut
 from bench.local_log import local_log
 from bench.memory import bytes_per_entity
 from bench.scale import scale
 from bench.signing import signing
 from bench.single_fault import single_fault
 from bench.sla import sla
+from bench.snapshots import snapshots
+from bench.worker import worker
 
 MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "non_matching": throughput.non_matching,
@@ -27,6 +32,11 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "local_log": local_log,
+    "consumer": consumer,
+    "kafka_log": kafka_log,
+    "link_cut": link_cut,
+    "snapshots": snapshots,
+    "worker": worker,
     "kddi": kddi,
     "signing": signing,
     "sla": sla,

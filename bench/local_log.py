@@ -28,7 +28,7 @@ def local_log() -> Figures:
     names = load.entities(1_000)
     figures: Figures = {"events": EVENTS}
     for size in FRAMES:
-        values = [_frame(number, size, names) for number in range(EVENTS // size)]
+        values = [frame(number, size, names) for number in range(EVENTS // size)]
         with tempfile.TemporaryDirectory() as folder:
             appended_s = seconds(partial(_append, Path(folder), values))
             folded_s = seconds(partial(_fold, Path(folder), names))
@@ -42,7 +42,8 @@ def local_log() -> Figures:
     return figures
 
 
-def _frame(number: int, size: int, names: list[str]) -> bytes:
+def frame(number: int, size: int, names: list[str]) -> bytes:
+    """Return a frame of so many events that no rule listens to."""
     moment = from_microseconds(load.START_US + number * size * load.STEP_US)
     inputs = [
         {

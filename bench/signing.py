@@ -12,7 +12,8 @@ from bench import load
 from bench.clock import Figures, beside_json
 from correlator.engine import Stamped
 from correlator.recording import Check, line_of, open_recording, read
-from correlator.signing import Signer, Verifier
+from correlator.signatures import Signer
+from correlator.signing import Verifier
 from schemas.base import canonical, document_of, to_microseconds
 from schemas.inputs import Command
 from schemas.keys import Key, KeySet, key_id_of

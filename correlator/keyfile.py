@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from correlator.rules.ruleset import Fault, RuleFaults
-from correlator.rules.yamlfile import plain, read_documents, validate
+from correlator.rules.ruleset import RuleFaults
+from correlator.rules.yamlfile import read_one
 from schemas.keys import Key, KeyFileError, KeySet
 
 KEYS_FILE = "keys.yaml"
@@ -29,20 +29,7 @@ def read_keys(file: Path, shown: str | None = None) -> KeySet:
     Raises:
         RuleFaults: with every fault of it, located.
     """
-    faults: list[Fault] = []
-    shown = shown or str(file)
-    nodes = read_documents(file, faults, shown)
-    keys = None
-    if len(nodes) == 1 and not faults:
-        try:
-            keys = validate(KeySet, nodes[0], plain(nodes[0]), shown, faults)
-        except (ValueError, RecursionError) as error:
-            faults.append(Fault(shown, 1, 1, "too-large", str(error)))
-    elif not faults:
-        faults.append(Fault(shown, 1, 1, "yaml", "a key set is one document"))
-    if keys is None:
-        raise RuleFaults(faults)
-    return keys
+    return read_one(KeySet, file, "a key set", shown)
 
 
 def read_private(file: Path) -> Ed25519PrivateKey:

@@ -1,4 +1,4 @@
-"""One domain folded from its log as it grows: what is said, and which of it may leave.
+"""The domains of one partition, folded from its log as it grows: what is said, what may leave.
 
 The same for every log: shells read records, ask here, and append what leaves. No I/O and no clock:
 a shell says when it is. Keeps: I11 (what is said follows from the log alone), I10 (actions leave
@@ -6,7 +6,7 @@ only under one's own claim). Source: the wire page, "Who may emit" and "Time".
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from correlator.engine import Engine, Stamped
@@ -20,10 +20,11 @@ from correlator.frames import (
     opened,
 )
 from correlator.signing import Verifier
-from firstfault.log import LogError, Record
+from firstfault.log import LogError, Message, Record
+from schemas.base import canonical, document_of
 from schemas.inputs import SIGNED, OwnerClaim, Tick
 from schemas.outputs import Action, DeadLetter, Decision, Incident, Output
-from schemas.topics import LOG
+from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG
 
 TICK_US = 1_000_000
 """A live log has a tick at least so often."""
@@ -49,8 +50,8 @@ class Fold:
         self.engine = engine
         self.next_offset = next_offset
         """Of the record that comes next."""
-        self._verifier = verifier
-        self._doubles = Doubles()
+        self.verifier = verifier
+        self.doubles = Doubles()
         self.heard: list[Tick | OwnerClaim] = []
         """What the last record said of who speaks, and how far."""
         self.frame_id = ""
@@ -62,16 +63,16 @@ class Fold:
         Raises:
             OffsetJumpError: a record before this one was never read.
         """
-        if record.offset < self.next_offset:
+        if not is_next(record.offset, self.next_offset):
             return []
-        if record.offset > self.next_offset:
-            msg = f"{LOG}: offset {record.offset} came where {self.next_offset} was due"
-            raise OffsetJumpError(msg)
-        self.next_offset += 1
+        return self.fold(record, opened(record.offset, record.log_us, record.value))
+
+    def fold(self, record: Record, frame: Opened) -> list[Told]:
+        """Fold a record that is the next one, and has been opened; return what is said."""
+        self.next_offset = record.offset + 1
         self.heard = []
-        frame = opened(record.offset, record.log_us, record.value)
         self.frame_id = frame.frame_id
-        if self._doubles.has(frame.frame_id):
+        if self.doubles.has(frame.frame_id):
             self.engine.state.count("repeated_frames")
             return []
         return [Told(record.offset, record.log_us, said) for said in self._said(record, frame)]
@@ -90,33 +91,41 @@ class Fold:
                 yield letter_of(record.offset, bad)
 
     def _refusal(self, stamped: Stamped, value: bytes) -> tuple[str, str] | None:
-        if self._verifier is None:
+        if self.verifier is None:
             return None
         line = input_line(value, stamped.index) if isinstance(stamped.input, SIGNED) else b""
-        return self._verifier.refusal(stamped, line)
+        return self.verifier.refusal(stamped, line)
 
     def is_tick_due(self, log_us: int) -> bool:
         """Claim that at a log time a tick is to be appended: a deadline has come, or a second."""
+        return self.tick_due_us(log_us) <= 0
+
+    def tick_due_us(self, log_us: int) -> int:
+        """Return how long after a log time a tick is to be appended; not above 0: at once."""
         state, due_us = self.engine.state, self.engine.next_deadline_us()
         since_us = log_us - state.log_us
-        return since_us >= TICK_US or (due_us is not None and state.live_us + since_us >= due_us)
+        ahead_us = TICK_US if due_us is None else min(TICK_US, due_us - state.live_us)
+        return ahead_us - since_us
 
 
 class Voice:
-    """Lets out what may leave, and keeps back what another may have said already.
+    """Keeps what was said until it may leave, and what another may have said already never leaves.
 
     Whoever takes over folds the log from a snapshot on, and says nothing of it: incidents and
-    decisions go on after what the ticks say is published; actions once one's own claim is read.
+    decisions go on after what the ticks say is published; actions once one's own claim is read,
+    for there the engine says again what is still to be done.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, published_through: int = -1) -> None:
         self._prefix = prefix
         """How the ids of one's own frames begin: one's name and this start of it."""
         self.may_speak = False
         """One's own claim has been read back, and is the one that counts."""
-        self.published_through = -1
+        self.published_through = published_through
         """Offset up to which everything that was said has left."""
-        self._kept: deque[Told] = deque()
+        self._waiting: deque[Told] = deque()
+        # Bounded by the log: whoever speaks says at least once a second how far it has got, and
+        # where nobody does, one's own claim is read within a second or so.
 
     def hears(self, given: Tick | OwnerClaim, frame_id: str, *, counts: bool) -> None:
         """Learn from the log how far others have got, and who may speak.
@@ -124,19 +133,126 @@ class Voice:
         counts: the claim is the first that names the epoch before it.
         """
         if isinstance(given, Tick):
-            self.published_through = max(self.published_through, given.published_through)
-            while self._kept and self._kept[0].offset <= self.published_through:
-                self._kept.popleft()
+            self.published(given.published_through)
         elif counts:
             self.may_speak = frame_id.startswith(self._prefix)
+            if not self.may_speak:  # The new speaker says those again that still stand.
+                self._waiting = deque(one for one in self._waiting if not _is_action(one))
 
-    def leaving(self, told: list[Told]) -> list[Told]:
-        """Return what is to be published now of what was said; the rest is kept or muted."""
-        if not self.may_speak:
-            self._kept.extend(one for one in told if not isinstance(one.output, Action))
-            return []
-        before, self._kept = list(self._kept), deque()
-        return [*before, *told]
+    def says(self, told: Iterable[Told]) -> None:
+        """Keep what was said until it may leave; an action that may not leave now never does."""
+        self._waiting.extend(one for one in told if self.may_speak or not _is_action(one))
+
+    def published(self, offset: int) -> None:
+        """Know that what was said up to an offset has left, whoever let it out."""
+        self.published_through = max(self.published_through, offset)
+        while self._waiting and self._waiting[0].offset <= self.published_through:
+            self._waiting.popleft()
+
+    def leaving(self) -> list[Told]:
+        """Return what is to leave now, in order; it stays until `published` says that it has."""
+        return list(self._waiting) if self.may_speak else []
+
+
+def _is_action(told: Told) -> bool:
+    return isinstance(told.output, Action)
+
+
+@dataclass
+class Live:
+    """One domain as a shell has it: how it is folded, and who may speak for it."""
+
+    fold: Fold
+    voice: Voice
+
+
+class Partition:
+    """The domains of one partition, folded from its records in order, each once.
+
+    domains: by name; a frame of another domain becomes a dead letter, told by the first of them.
+    """
+
+    def __init__(self, next_offset: int, domains: Mapping[str, Live]) -> None:
+        self.next_offset = next_offset
+        """Of the record that comes next."""
+        self.domains = dict(sorted(domains.items()))
+        self._first = next(iter(self.domains.values()))
+
+    def take(self, record: Record) -> Live | None:
+        """Fold a record; return whose it was, None where it was read before.
+
+        Raises:
+            OffsetJumpError: a record before this one was never read.
+        """
+        if not is_next(record.offset, self.next_offset):
+            return None
+        self.next_offset += 1
+        frame = opened(record.offset, record.log_us, record.value)
+        live = self.domains.get(frame.domain)
+        if live is None:
+            self._first.voice.says(_stray(record, frame))
+            return self._first
+        if record.offset >= live.fold.next_offset:  # Its snapshot may be ahead of its neighbours'.
+            _take(live, record, frame)
+        return live
+
+    def leaving(self) -> list[Told]:
+        """Return what is to leave now, of all domains."""
+        return [one for live in self.domains.values() for one in live.voice.leaving()]
+
+    def published(self) -> None:
+        """Know that all that was to leave has left."""
+        for live in self.domains.values():
+            if live.voice.may_speak:
+                live.voice.published(self.next_offset - 1)
+
+    @property
+    def may_speak(self) -> bool:
+        """Claim that one may speak for some domain of it."""
+        return any(live.voice.may_speak for live in self.domains.values())
+
+
+def _take(live: Live, record: Record, frame: Opened) -> None:
+    fold, voice = live.fold, live.voice
+    told = fold.fold(record, frame)
+    for given in fold.heard:
+        voice.hears(given, fold.frame_id, counts=fold.engine.state.epoch == record.offset)
+    voice.says(told)
+
+
+def _stray(record: Record, frame: Opened) -> list[Told]:
+    """Return the dead letters of a frame that belongs to no domain here."""
+    unread = frame.unread
+    if frame.domain:
+        reason = f"no domain {frame.domain[:64]} in this partition"
+        unread = (Unread(0, "unknown_domain", reason, excerpt_of(record.value)),)
+    letters = (letter_of(record.offset, one) for one in unread)
+    return [Told(record.offset, record.log_us, one) for one in letters]
+
+
+def is_next(offset: int, due: int) -> bool:
+    """Claim that a record is the one that is due; False for one that was read before.
+
+    Raises:
+        OffsetJumpError: it lies beyond.
+    """
+    if offset > due:
+        msg = f"{LOG}: offset {offset} came where {due} was due; nothing is skipped"
+        raise OffsetJumpError(msg)
+    return offset == due
+
+
+TOPIC_OF: dict[type, str] = {Incident: INCIDENTS, Decision: DECISIONS, Action: ACTIONS}
+
+
+def messages_of(told: Iterable[Told]) -> dict[str, list[Message]]:
+    """Return the messages that carry what was said, in order, by topic."""
+    by_topic: dict[str, list[Message]] = {}
+    for one in told:
+        topic = TOPIC_OF.get(type(one.output), DEAD_LETTERS)
+        value = canonical(document_of(one.output)).encode()
+        by_topic.setdefault(topic, []).append(Message(key_of(one.output), value))
+    return by_topic
 
 
 def key_of(output: Output | DeadLetter) -> str:

@@ -10,17 +10,28 @@ import io
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any, NotRequired
+from typing import IO, TYPE_CHECKING, Annotated, Any, NotRequired
 
+import orjson
 import zstandard
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from correlator.engine import Stamped
-from correlator.frames import Doubles, excerpt_of, input_line, letter_of, opened, stamped
+from correlator.frames import (
+    Doubles,
+    Opened,
+    excerpt_of,
+    input_line,
+    letter_of,
+    not_finite,
+    opened,
+    stamped,
+)
 from correlator.importers import entity_id
 from schemas.base import (
     canonical,
@@ -31,10 +42,13 @@ from schemas.base import (
 )
 from schemas.inputs import SIGNED, Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
-from schemas.topics import LOCAL_FILE, LOG
+from schemas.topics import LOCAL_FILE, LOG, MESSAGE_BYTES_MAX
 
-LINE_BYTES_MAX = 512 * 1024
-"""A longer line is no input: an event has some hundred bytes, a frame of fifty some kilobytes."""
+if TYPE_CHECKING:
+    from firstfault.log import Record  # firstfault re-exports from here.
+
+LINE_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
+"""A longer line is no input: a message of the log may be one, and be written at greater length."""
 AHEAD_US = 120_000_000
 """A stamp this far ahead is not the log's time: twice the lateness that any shipped pack allows."""
 AROUND = 20
@@ -102,7 +116,11 @@ def open_recording(path: Path) -> Recording:
             raise RecordingError(msg)
         topologies = (path / f"topology.{end}" for end in ("json", "yaml", "yml"))
         topology = next((p for p in topologies if p.is_file()), None)
-        labels = path / "labels.jsonl"
+        labels, logged = path / "labels.jsonl", None
+        with suppress(OSError, EOFError, zstandard.ZstdError):  # Told when it is read.
+            logged = _header_of(events)
+        if logged is not None and logged.ticks == "recorded":  # Written by `firstfault record`.
+            return Recording(events, topology, None, imported=False, header=logged)
         header = RecordingHeader(ticks="synthesised", domain=path.resolve().name)
         return Recording(
             events, topology, labels if labels.is_file() else None, imported=True, header=header
@@ -125,17 +143,23 @@ def _open_log(file: Path) -> Recording:
 
 def _open_file(path: Path) -> Recording:
     try:
-        stream, file = _opened(path)
-        with stream, file:
-            first = stream.readline(LINE_BYTES_MAX)
+        found = _header_of(path)
     except (OSError, EOFError, zstandard.ZstdError) as error:
         msg = f"{path}: {error}"
         raise RecordingError(msg) from error
-    try:
-        header = RecordingHeader.model_validate_json(first)
-    except ValidationError:
-        header = RecordingHeader(ticks="synthesised", domain=path.name.split(".")[0])
+    header = found or RecordingHeader(ticks="synthesised", domain=path.name.split(".")[0])
     return Recording(path, None, None, imported=False, header=header)
+
+
+def _header_of(path: Path) -> RecordingHeader | None:
+    """Return what the first line says of a recording; None where it is no header."""
+    stream, file = _opened(path)
+    with stream, file:
+        first = stream.readline(LINE_BYTES_MAX)
+    try:
+        return RecordingHeader.model_validate_json(first)
+    except ValidationError:
+        return None
 
 
 def _opened(path: Path) -> tuple[IO[bytes], IO[bytes]]:
@@ -291,17 +315,9 @@ def _ahead_us(case: str, at_us: int, coming: Iterable[_Found]) -> int:
     return at_us - max(behind) if 2 * len(behind) > len(stamps) else 0
 
 
-def _no_constant(name: str) -> None:
-    raise _Unreadable("not_finite", f"{name} is not JSON")
-
-
 def _check_finite(line: bytes) -> None:
-    # One letter is looked for at the speed of memory, a word at a tenth of it.
-    if (b"N" in line and b"NaN" in line) or (b"I" in line and b"Infinity" in line):
-        try:
-            json.loads(line, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise _Unreadable("not_json", str(error)) from error
+    if (fault := not_finite(line)) is not None:
+        raise _Unreadable("not_finite" if fault.endswith("is not JSON") else "not_json", fault)
 
 
 def _refusal(error: ValidationError) -> _Unreadable:
@@ -372,3 +388,39 @@ def line_of(stamped: Stamped) -> str:
             "input": document_of(stamped.input),
         }
     )
+
+
+def header_line(domain: str, log_generation: str) -> str:
+    """Return the first line of a recording of a live log."""
+    header = RecordingHeader(ticks="recorded", domain=domain, log_generation=log_generation)
+    return canonical(document_of(header))
+
+
+def logged_lines(record: "Record", frame: Opened) -> Iterator[str]:
+    """Yield the inputs of a message of the log as lines of a recording, as they were written.
+
+    What could not be read of it is left out: no fold takes it in.
+    """
+    # As they were read: a frame with a fault is taken apart by another parser.
+    document = (orjson.loads if frame.unread else json.loads)(record.value)
+    for given in frame.inputs:
+        line = {
+            "offset": given.offset,
+            "index": given.index,
+            "log_at": from_microseconds(given.log_us),
+            "frame_id": frame.frame_id,
+            "input": document["inputs"][given.index],
+        }
+        if document.get("sent_at") is not None:
+            line["sent_at"] = document["sent_at"]
+        try:
+            text = canonical(line)
+        except ValueError:  # A number beyond a double's range: it becomes null, as everywhere.
+            text = canonical({**line, "input": document_of(given.input)})
+        if (
+            isinstance(given.input, SIGNED)
+            and input_line(record.value, given.index) == record.value
+        ):
+            # There is no one reading of its frame, so no signature counts; nor of this line.
+            text = f'{{"offset":{given.offset},{text[1:]}'
+        yield text

@@ -6,104 +6,79 @@ is the log's: a tick is appended when a deadline falls due, and at least once a 
 
 import asyncio
 import fcntl
-import time
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from correlator.engine import Engine
-from correlator.live import Fold, Told, Voice, key_of
-from correlator.rules import RuleSet
-from correlator.state import EngineState
-from correlator.topology import Topology
-from firstfault.log import Log, LogError, Message, Record
-from firstfault.log.frames import FrameWriter
-from schemas.base import canonical, document_of
-from schemas.inputs import OwnerClaim, Tick
-from schemas.outputs import Action, Decision, Incident
-from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG
+from correlator.lease import Alone
+from correlator.live import Told
+from correlator.shell import Means, OnTold, Shell, Site
+from firstfault.log import Log, LogError
+from schemas.topics import LOG
 
-LOOK_S = 0.05
-"""How often it is asked whether a tick is due: the wire page, "Time comes from the log"."""
+__all__ = ["Correlator", "Site", "alone"]
+
+LOOK_S = 0.005
+"""How often it is asked at the least when a tick is due. The design's 50 ms would be all there is
+from a cut to its notice; asking costs microseconds, and a tick leaves only when it is due."""
+SNAPSHOT_S = 10.0
+"""How often a snapshot is due: what is folded again after a start is that much of the log."""
 LOCK = "correlator.lock"
-TOPIC_OF = {Incident: INCIDENTS, Decision: DECISIONS, Action: ACTIONS}
 
-OnTold = Callable[[Told], None]
+OnTrouble = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Site:
-    """What a correlator works on."""
+def _nothing(_: Told) -> None:
+    return None
 
-    domain: str
-    topology: Topology
-    rules: RuleSet
-    owner: str = "correlator:local"
+
+def _say(trouble: str) -> None:
+    sys.stderr.write(f"{trouble}\n")
 
 
 class Correlator:
     """Folds one domain of a log for ever, and publishes what may leave."""
 
-    def __init__(self, log: Log, site: Site, on_told: OnTold = lambda _: None) -> None:
-        self._log = log
-        self._site = site
-        self._on_told = on_told
-        self._writer = FrameWriter(log, site.domain, site.owner)
-        self._voice = Voice(self._writer.prefix)
-        self._published = -1
-        state = EngineState(site.domain, site.topology, site.rules.hash, ticks="recorded")
-        self._engine = Engine(state, site.rules)
-        self._fold = Fold(self._engine, next_offset=0)
+    def __init__(
+        self, log: Log, site: Site, on_told: OnTold = _nothing, on_trouble: OnTrouble = _say
+    ) -> None:
+        self._log, self._on_trouble = log, on_trouble
+        self._shell = Shell(Means(log, log, Alone(), on_told), 0, [site])
 
     async def run(self) -> None:
         """Fold what is there, claim the right to speak, and go on until cancelled."""
-        span = await self._log.span(LOG)
-        self._fold.next_offset = span.first
-        caught_up = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read(span.first, span.end, caught_up))
-            await caught_up.wait()
-            epoch = self._engine.state.epoch
-            await self._writer.write([OwnerClaim(owner=self._site.owner, supersedes=epoch)])
-            tasks.create_task(self._tick())
+        await self._shell.recover()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read())
+                tasks.create_task(self._look())
+                tasks.create_task(self._snapshots())
+        finally:
+            if self._shell.published == self._shell.partition.next_offset - 1:
+                await self._snapshot(records=1)
 
-    async def _read(self, first: int, end: int, caught_up: asyncio.Event) -> None:
-        if first >= end:
-            caught_up.set()
-        async for records in self._log.read(LOG, first):
-            await self._publish([one for record in records for one in self._take(record)])
-            self._published = records[-1].offset
-            if records[-1].offset + 1 >= end:
-                caught_up.set()
+    async def _read(self) -> None:
+        async for records in self._log.read(LOG, self._shell.partition.next_offset):
+            await self._shell.fold(records)
 
-    def _take(self, record: Record) -> list[Told]:
-        told = self._fold.take(record)
-        for given in self._fold.heard:
-            counts = self._engine.state.epoch == record.offset
-            self._voice.hears(given, self._fold.frame_id, counts=counts)
-        return self._voice.leaving(told)
-
-    async def _publish(self, told: list[Told]) -> None:
-        by_topic: dict[str, list[Message]] = {}
-        for one in told:
-            topic = TOPIC_OF.get(type(one.output), DEAD_LETTERS)
-            value = canonical(document_of(one.output)).encode()
-            by_topic.setdefault(topic, []).append(Message(key_of(one.output), value))
-            self._on_told(one)
-        for topic, messages in by_topic.items():
-            await self._log.append(topic, messages)
-
-    async def _tick(self) -> None:
+    async def _look(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
-            now_us = time.time_ns() // 1000
-            if self._voice.may_speak and self._fold.is_tick_due(now_us):
-                await self._writer.write([self._tick_now()])
+            await self._shell.look()
+            ahead_s = self._shell.ahead_s()
+            await asyncio.sleep(min(LOOK_S, ahead_s) if ahead_s > 0 else LOOK_S)
 
-    def _tick_now(self) -> Tick:
-        epoch = self._engine.state.epoch or 0
-        return Tick(owner=self._site.owner, epoch=epoch, published_through=self._published)
+    async def _snapshots(self) -> None:
+        while True:
+            await asyncio.sleep(SNAPSHOT_S)
+            await self._snapshot()
+
+    async def _snapshot(self, **records: int) -> None:
+        """Write what is due; a snapshot that fails costs only time, at the next start."""
+        try:
+            await self._shell.snapshot(**records)
+        except LogError as error:
+            self._on_trouble(f"no snapshot was written, the one before stands: {error}")
 
 
 @asynccontextmanager

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas import inputs, outputs
+from schemas.control import DomainMap
+from schemas.kafka import KafkaSettings
 from schemas.keys import KeySet
 from schemas.rules import Pack, Policy, RuleTest, Settings, Signature, SymptomRule
 from schemas.topics import TOPICS
@@ -19,15 +21,19 @@ from schemas.topology import TopologyDocument, TopologySchema
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MESSAGES: dict[str, type[BaseModel]] = {
     "action": outputs.Action,
+    "command": inputs.Command,
     "dead-letter": outputs.DeadLetter,
     "decision": outputs.Decision,
     "frame": inputs.Frame,
     "incident": outputs.Incident,
     "recording-header": inputs.RecordingHeader,
     "recording-line": inputs.RecordingLine,
+    "result": inputs.Result,
 }
 """What stands on topics and in recordings, by the name of its file."""
 DOCUMENTS: dict[str, type[BaseModel]] = {
+    "domain-map": DomainMap,
+    "kafka": KafkaSettings,
     "key-set": KeySet,
     "pack": Pack,
     "policy": Policy,
@@ -50,7 +56,8 @@ def json_schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
 
 def asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document of the topics."""
-    models = sorted({topic.message for topic in TOPICS}, key=lambda model: model.__name__)
+    topics = {topic.name: topic.message for topic in TOPICS if topic.message}
+    models = sorted(set(topics.values()), key=lambda model: model.__name__)
     _, schemas = models_json_schema(
         [(model, "validation") for model in models], by_alias=True, ref_template=_COMPONENTS
     )
@@ -63,7 +70,7 @@ def asyncapi() -> dict[str, Any]:
             "fields are kept: a newer producer never breaks an older reader.",
         },
         "defaultContentType": "application/json",
-        "channels": {topic.name: _channel(topic.name) for topic in TOPICS},
+        "channels": {name: _channel(name, message) for name, message in topics.items()},
         "operations": _operations(),
         "components": {
             "messages": {
@@ -74,30 +81,46 @@ def asyncapi() -> dict[str, Any]:
                 }
                 for model in models
             },
-            "schemas": schemas["$defs"],
+            "schemas": _without_discriminators(schemas["$defs"]),
         },
     }
 
 
-def _channel(name: str) -> dict[str, Any]:
+def _without_discriminators(part: Any) -> Any:  # noqa: ANN401 - any part of a JSON Schema
+    """Return schemas without OpenAPI's discriminators: AsyncAPI means something else by the word.
+
+    Nothing is lost: each kind of input has a constant `type`.
+    """
+    if isinstance(part, dict):
+        return {
+            name: _without_discriminators(value)
+            for name, value in part.items()
+            if not (name == "discriminator" and isinstance(value, dict) and "mapping" in value)
+        }
+    return [_without_discriminators(one) for one in part] if isinstance(part, list) else part
+
+
+def _channel(name: str, model: type[BaseModel]) -> dict[str, Any]:
     topic = next(topic for topic in TOPICS if topic.name == name)
-    message = topic.message.__name__
-    policy = ["compact"] if topic.compacted else ["delete"]
+    message = model.__name__
+    settings: dict[str, Any] = {"cleanup.policy": ["compact"]}
+    if not topic.compacted:
+        settings = {"cleanup.policy": ["delete"], "retention.ms": topic.keep_s * 1000}
     return {
         "address": topic.name,
         "description": f"{topic.what}; key: {topic.key}",
         "messages": {message: {"$ref": f"#/components/messages/{message}"}},
-        "bindings": {
-            "kafka": {"topic": topic.name, "topicConfiguration": {"cleanup.policy": policy}}
-        },
+        "bindings": {"kafka": {"topic": topic.name, "topicConfiguration": settings}},
     }
 
 
 def _operations() -> dict[str, Any]:
-    """Return what the correlator does with each topic: it receives the log and sends the rest."""
+    """Return what the correlator does: it receives what steers it, and sends the rest."""
     found = {}
     for topic in TOPICS:
-        action = "receive" if topic.message is inputs.Frame else "send"
+        if topic.message is None:
+            continue
+        action = "receive" if topic.message in (inputs.Frame, DomainMap) else "send"
         found[f"{action}.{topic.name}"] = {
             "action": action,
             "channel": {"$ref": f"#/channels/{topic.name}"},

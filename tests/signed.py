@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from correlator.engine import Stamped
 from correlator.recording import line_of, open_recording, read
-from correlator.signing import Signer, Verifier
+from correlator.signatures import Signer
+from correlator.signing import Verifier
 from schemas.base import canonical
 from schemas.inputs import SIGNED, Command, Input, OwnerClaim, Result, TopologyDelta, Verdict
 from schemas.keys import Key, KeySet, key_id_of

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from correlator.rules.ruleset import Fault, Location
+from correlator.rules.ruleset import Fault, Location, RuleFaults
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 """A rule file larger than this is refused; a hand-written pack has some kilobytes."""
@@ -55,6 +55,31 @@ def read_documents(file: Path, faults: list[Fault], shown: str) -> list[Node]:
         faults.append(Fault(shown, 1, 1, "yaml", str(error).split("\n")[0]))
         return []
     return [document for document in documents if document is not None]
+
+
+def read_one(model: type[M], file: Path, what: str, shown: str | None = None) -> M:
+    """Return the one document of a strict file.
+
+    what: the file is, with its article, e.g. a key set.
+    shown: the name that its faults are to be told with; none: its path.
+
+    Raises:
+        RuleFaults: with every fault of it, located.
+    """
+    faults: list[Fault] = []
+    shown = shown or str(file)
+    nodes = read_documents(file, faults, shown)
+    found = None
+    if len(nodes) == 1 and not faults:
+        try:
+            found = validate(model, nodes[0], plain(nodes[0]), shown, faults)
+        except (ValueError, RecursionError) as error:
+            faults.append(Fault(shown, 1, 1, "too-large", str(error)))
+    elif not faults:
+        faults.append(Fault(shown, 1, 1, "yaml", f"{what} is one document"))
+    if found is None:
+        raise RuleFaults(faults)
+    return found
 
 
 def position(node: Node, path: Sequence[str | int]) -> tuple[int, int]:

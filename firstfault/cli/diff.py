@@ -13,8 +13,9 @@ from firstfault.cli.terminal import EXIT_DIFFERENT, Format, Output, app, out, sa
 from schemas.base import canonical
 from schemas.outputs import Action, Decision, Incident
 
-NOT_COMPARED = frozenset({"action_id", "epoch", "expires_at", "signature"})
-"""Fields of an action that may differ between two correct runs: who spoke, and when."""
+NOT_COMPARED = frozenset({"action_id", "epoch", "expires_at", "signature", "reply_to"})
+"""Fields of an action that may differ between two correct runs: who spoke, when, and where to
+answer, which only a shell knows."""
 Key = tuple[str, ...]
 
 

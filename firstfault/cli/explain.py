@@ -104,7 +104,7 @@ def _evidence_table(
             seen, way = f"on {one.count}", one.at or "self"
         else:
             seen = f"{clock(one.first_at)}" + (f", {one.count} times" if one.count > 1 else "")
-            way = _way_text(ways.get(one.entity, []))
+            way = _way_text(ways.get(one.entity, [])) if ways else ""
         table.add_row(plain(one.symptom), plain(entity), f"{one.weight:.2f}", seen, plain(way))
     if len(evidence) > rows:
         table.add_row(f"… and {len(evidence) - rows} more", "", "", "", "")

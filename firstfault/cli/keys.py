@@ -131,7 +131,7 @@ def check(
 ) -> None:
     """Check a key set, and print its name for activate_keys; exit code 1 where it is doubtful."""
     from correlator.keyfile import read_keys, read_private
-    from correlator.signing import public_id
+    from correlator.signatures import public_id
 
     found = read_keys(file)
     doubts = list(_doubts(found, _moment(at)))
@@ -182,7 +182,8 @@ def sign(
 ) -> None:
     """Print a message with its signature: a command, a result, a claim, an edit or a verdict."""
     from correlator.keyfile import read_private
-    from correlator.signing import Refused, Signer, lacks, written
+    from correlator.signatures import Refused, Signer, written
+    from correlator.signing import lacks
 
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     try:

@@ -1,12 +1,14 @@
 """``firstfault replay``: a recording through the engine; what it says, as it says it."""
 
+import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -42,10 +44,10 @@ PATIENCE_S = 1.0
 class Bar:
     """A progress bar on stderr, from the first second on, where stderr is a terminal."""
 
-    def __init__(self, total_bytes: int) -> None:
+    def __init__(self, total: int | None, doing: str = "replaying") -> None:
         self._started_at = time.monotonic()
         self._progress = Progress(
-            TextColumn("replaying"),
+            TextColumn(doing),
             BarColumn(),
             TaskProgressColumn(),
             TimeRemainingColumn(),
@@ -53,15 +55,21 @@ class Bar:
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         )
-        self._task = self._progress.add_task("replaying", total=total_bytes)
+        self._task = self._progress.add_task(doing, total=total)
         self._shown = False
 
     def __call__(self, bytes_read: int) -> None:
         """Show how much of the recording has been read."""
+        self.show(bytes_read, None)
+
+    def show(self, done: int, total: int | None) -> None:
+        """Show how much is done, of how much if that was not known."""
+        if not err.is_terminal:
+            return
         if not self._shown and time.monotonic() - self._started_at > PATIENCE_S:
             self._shown = True
             self._progress.start()
-        self._progress.update(self._task, completed=bytes_read)
+        self._progress.update(self._task, completed=done, total=total)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -99,7 +107,8 @@ def _speed(text: str) -> Pace | None:
     return Pace(speed)
 
 
-def _moment(name: str, text: str | None) -> Moment | None:
+def moment(name: str, text: str | None) -> Moment | None:
+    """Return the time that an option names."""
     if text is None:
         return None
     try:
@@ -186,12 +195,37 @@ def say_dead_letters(playback: Playback) -> None:
         raise BadInput(msg)
 
 
+@contextmanager
+def _recorded(log: Path | None, kafka: str | None, domain: str | None) -> Iterator[Path]:
+    """Yield where the recording is; one of a cluster is made, and dropped at the end."""
+    if (log is None) == (kafka is None):
+        raise BadInput("what is to be replayed? give either LOG or --kafka BOOTSTRAP")
+    if log is not None:
+        yield log
+        return
+    from firstfault.cli.record import opened_log, written
+    from firstfault.recording import whole
+
+    async def all_of_it(folder: Path) -> None:
+        async with opened_log(None, kafka) as found:
+            await written(folder, found, await whole(found, domain))
+
+    with TemporaryDirectory(prefix="firstfault-") as folder:
+        asyncio.run(all_of_it(Path(folder)))
+        yield Path(folder)
+
+
 @app.command(epilog="Example: firstfault replay examples/lag-flap --record lag-flap-out")
 def replay(
     log: Annotated[
-        Path, typer.Argument(help="JSONL file (.gz, .zst too) or recording folder.", metavar="LOG")
-    ],
+        Path | None,
+        typer.Argument(help="JSONL file (.gz, .zst too) or recording folder.", metavar="[LOG]"),
+    ] = None,
     *,
+    kafka: Annotated[
+        str | None,
+        typer.Option(help="In place of LOG: what `firstfault record` would.", metavar="BOOTSTRAP"),
+    ] = None,
     topology: TopologyFile = None,
     rules: Rules = "generic",
     speed: Annotated[
@@ -227,11 +261,12 @@ def replay(
     A line that cannot be read stops nothing: it is counted, and with --record kept with its reason.
     """
     pace = _speed(speed)
-    playback = open_playback(log, rules=rules, topology=topology, domain=domain)
-    playback.start, playback.end = _moment("--from", start), _moment("--to", end)
-    playback.keys = _key_sets(keys or [])
-    say_report(playback.report.lines())
-    counts = play(playback, printer(output, quiet=quiet), record, pace)
+    with _recorded(log, kafka, domain) as recording:
+        playback = open_playback(recording, rules=rules, topology=topology, domain=domain)
+        playback.start, playback.end = moment("--from", start), moment("--to", end)
+        playback.keys = _key_sets(keys or [])
+        say_report(playback.report.lines())
+        counts = play(playback, printer(output, quiet=quiet), record, pace)
     say_dead_letters(playback)
     if playback.unchecked:
         err.print(f"signatures not checked: --keys is missing ({playback.unchecked} inputs)")

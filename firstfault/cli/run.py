@@ -1,15 +1,24 @@
 """``firstfault run``: the correlator on a log that grows."""
 
 import asyncio
-import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
+from correlator.importers import load_topology
 from correlator.live import Told
 from correlator.recorded import Said
+from correlator.rules import RuleSet
+from correlator.topology import Topology
 from firstfault.cli.replay import printer
+from firstfault.cli.running import LASTS, local_log, run_until, say, seconds
+from firstfault.cli.site import Owner, owner_of
 from firstfault.cli.terminal import (
     BadInput,
     Format,
@@ -21,43 +30,120 @@ from firstfault.cli.terminal import (
     say_report,
 )
 from firstfault.playback import open_site, spare_collections
-from schemas.base import from_microseconds, parse_duration
+from schemas.base import first_fault, from_microseconds
+from schemas.control import DomainMap
+from schemas.kafka import KafkaSettings
 from schemas.outputs import DeadLetter
 
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return None if text is None else parse_duration(text)
-    except ValueError as error:
-        msg = f"--for {text}: {error}"
-        raise BadInput(msg) from None
+if TYPE_CHECKING:
+    from correlator.shell import Site
+    from firstfault.edges import EdgesConfig
+    from firstfault.on_kafka import Wanted
 
 
 @app.command(epilog="Example: firstfault run --local site --rules nfvi --for 1s")
 def run(
     *,
     local: Annotated[
-        Path, typer.Option(help="Folder of the log; made if it is not there.", metavar="DIR")
-    ],
+        Path | None,
+        typer.Option(help="Folder of the log; made if it is not there.", metavar="DIR"),
+    ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(help="A broker's host:port, or a YAML file of settings.", metavar="BOOTSTRAP"),
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Before the name of every topic there.")] = "",
     rules: Rules = "generic",
     topology: TopologyFile = None,
     domain: Annotated[str, typer.Option(help="Name of the domain.")] = "default",
+    instance: Annotated[
+        str | None,
+        typer.Option(help="Name of this worker: a restart under it moves no partition."),
+    ] = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Fold along, and take over when the others stop.")
+    ] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port for Prometheus.", min=0, max=65_535)
+    ] = None,
     output: Output = Format.text,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no outputs.")] = False,
-    duration: Annotated[
-        str | None, typer.Option("--for", help="End after so long, e.g. 10s.", metavar="TIME")
+    duration: LASTS = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The site's collectors and actuators, run as well.", metavar="FILE"),
+    ] = None,
+    enforce: Annotated[
+        bool, typer.Option("--enforce", help="Its actuators carry out; else a dry run.")
+    ] = False,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Key set to believe; after the first, those for activate_keys.", metavar="FILE"
+        ),
+    ] = None,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(help="Our private key: signs actions and claims.", metavar="PEM"),
     ] = None,
 ) -> None:
     """Fold a log as it grows, and append what is found and what is to be done about it.
 
-    Ends with Ctrl-C or SIGTERM. Nothing is lost: all of it is in the log, and is folded again.
+    With --local alone on the log of a folder; with --kafka as one of any number of workers, which
+    share the partitions of a cluster. Ends with Ctrl-C or SIGTERM. Nothing is lost: all of it is in
+    the log, and is folded again.
+    With --keys, commands, claims, results and edits of the topology count only if signed.
     """
-    from firstfault.local import Correlator, Site, alone
-    from firstfault.log.local import open_local
+    from firstfault.edges import EdgesConfig, read_edges
 
-    lasts_s = _seconds(duration)
+    if (local is None) == (kafka is None):
+        raise BadInput("give the log: --local DIR, or --kafka BOOTSTRAP")
+    if kafka is not None and config is not None:
+        raise BadInput("--config goes with --local; on Kafka, run `firstfault collect` and `act`")
+    owner = owner_of(signing_key, keys or [])
+    edges = read_edges(config) if config else EdgesConfig()
     ruleset, graph, report = open_site(rules, topology)
     say_report(report.lines())
+    given = _Given(domain, graph, ruleset, owner)
+    show = _shower(output, quiet=quiet)
+    if local is not None:
+        _run_local(local, given, show, _Edges(edges, enforce), duration)
+        return
+    from firstfault.on_kafka import Wanted, own_name
+
+    settings, name = _kafka_settings(str(kafka), prefix), own_name(instance)
+    name = owner.name if owner.private_key else name
+    wanted = Wanted(settings, name, instance, standby, metrics_port, seconds(duration))
+    _run_kafka(wanted, given, show)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the options say of the domain; on Kafka, that of all that the map gives no file of."""
+
+    domain: str
+    topology: Topology
+    rules: RuleSet
+    owner: Owner
+
+    def site(self, **more: Any) -> "Site":  # noqa: ANN401 - fields of a site
+        """Return what a correlator works on, with what is said of it elsewhere."""
+        from correlator.shell import Site
+
+        own = {"domain": self.domain, "topology": self.topology, "owner": self.owner.name}
+        keys = {"keys": self.owner.keys, "private_key": self.owner.private_key}
+        return Site(rules=self.rules, **{**own, **keys, **more})
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """What runs beside the correlator, and whether it acts."""
+
+    config: "EdgesConfig"
+    is_enforced: bool
+
+
+def _shower(output: Format, *, quiet: bool) -> Callable[[Told], None]:
     show = printer(output, quiet=quiet)
 
     def on_told(one: Told) -> None:
@@ -69,21 +155,75 @@ def run(
             Said.model_construct(case="", offset=one.offset, index=0, log_at=at, output=one.output)
         )
 
+    return on_told
+
+
+def _run_local(
+    folder: Path,
+    given: _Given,
+    show: Callable[[Told], None],
+    edges: _Edges,
+    duration: str | None,
+) -> None:
+    from firstfault.consumer.gate import Trust
+    from firstfault.edges import Duty, Place, edges_of, together
+    from firstfault.local import Correlator, alone
+
+    trust = Trust(given.owner.keys[0] if given.owner.keys else None)
+    duty = Duty(trust, edges.is_enforced)
+
     async def whole() -> None:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel if task else int)
-        log = open_local(local)
-        try:
-            async with alone(local):
-                err.print(f"{local}: reading the log of {domain}", markup=False)
-                correlator = Correlator(log, Site(domain, graph, ruleset), on_told)
-                await asyncio.wait_for(correlator.run(), lasts_s)
-        finally:
-            await log.close()
+        async with local_log(folder) as log, alone(folder):
+            err.print(f"{folder}: reading the log of {given.domain}", markup=False)
+            beside = edges_of(edges.config, Place(log, folder, say), duty)
+            correlator = Correlator(log, given.site(), show)
+            await together([correlator.run(), *(one.run() for one in beside)])
 
     spare_collections()
+    run_until(whole, duration)
+
+
+def _run_kafka(wanted: "Wanted", given: _Given, show: Callable[[Told], None]) -> None:
+    from correlator.worker import Hooks
+    from firstfault.on_kafka import block_signals, serve
+
+    block_signals()
+    err.print(f"{wanted.kafka.bootstrap}: {wanted.owner} joins", markup=False)
+    hooks = Hooks(show, partial(err.print, markup=False), spare_collections)
+    with suppress(asyncio.CancelledError):
+        asyncio.run(serve(wanted, partial(_sites, wanted, given), hooks))
+    err.print("stopped")
+
+
+def _sites(wanted: "Wanted", given: _Given, domains: DomainMap | None) -> dict[int, list["Site"]]:
+    """Return what is in each partition; without a map, the one domain is in the first."""
+    if domains is None:
+        return {0: [given.site(owner=wanted.owner)]}
+    sites: dict[int, list[Site]] = {}
+    for one in domains.domains:
+        graph = given.topology
+        if one.topology is not None:
+            graph, report = load_topology(Path(one.topology), given.rules.schema)
+            say_report(report.lines())
+        site = given.site(
+            domain=one.name,
+            topology=graph,
+            owner=wanted.owner,
+            log_generation=domains.log_generation,
+        )
+        sites.setdefault(one.partition, []).append(site)
+    return sites
+
+
+def _kafka_settings(text: str, prefix: str) -> KafkaSettings:
+    """Return the settings of an address or a file; a prefix on the command line goes first."""
+    from firstfault.kafka import kafka_settings
+
+    found = kafka_settings(text)
+    if not prefix:
+        return found
     try:
-        asyncio.run(whole())
-    except (asyncio.CancelledError, TimeoutError):
-        err.print("stopped")
+        return KafkaSettings.model_validate({**found.model_dump(), "prefix": prefix})
+    except ValidationError as error:
+        msg = f"--prefix {prefix}: {first_fault(error)}"
+        raise BadInput(msg) from None

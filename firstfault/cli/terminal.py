@@ -23,6 +23,8 @@ EXIT_DIFFERENT = 1
 """The answer is no: two records differ, a test, claim or check fails, something is doubtful."""
 EXIT_BAD_INPUT = 2
 """What was given cannot be used, by any command: a log, a pack, a key set, an option."""
+EXIT_UNANSWERED = 3
+"""A command was given, and nobody has said what became of it."""
 LINES_MAX = 5
 """Lines of a report shown; the rest is counted."""
 FILE_WIDTH = 120

@@ -4,9 +4,13 @@ Used by correlator, collectors and actuators alike. `local` keeps it in one SQLi
 without a broker; `kafka` on Apache Kafka. `tests/log` holds what both must do.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
+
+from schemas.topics import MESSAGE_BYTES_MAX
 
 
 class LogError(Exception):
@@ -54,7 +58,8 @@ class Log(Protocol):
         They are durable when this returns, and can be read from then on, not before.
 
         Raises:
-            LogError: nothing was appended.
+            LogError: they were not acknowledged. A file then holds nothing of them; a cluster whose
+                answer was lost may.
         """
         ...
 
@@ -66,6 +71,14 @@ class Log(Protocol):
         """
         ...
 
+    async def delete(self, topic: str, keys: Sequence[str], partition: int = 0) -> None:
+        """Drop the messages of some keys of a compacted topic; sooner or later they are gone.
+
+        Raises:
+            LogError: nothing may have been dropped.
+        """
+        ...
+
     async def span(self, topic: str, partition: int = 0) -> Span:
         """Return which offsets are kept now."""
         ...
@@ -73,3 +86,41 @@ class Log(Protocol):
     async def close(self) -> None:
         """Write what waits, and let go."""
         ...
+
+
+async def between(
+    log: Log, topic: str, span: Span, partition: int = 0, *, quiet_s: float | None = None
+) -> AsyncIterator[list[Record]]:
+    """Yield the records of some offsets, and end.
+
+    quiet_s: end too when nothing comes for so long: compaction leaves holes, at the end as well.
+
+    Raises:
+        OffsetGoneError: the first is no longer kept, or was never given.
+    """
+    if span.first >= span.end:
+        return
+    reading = cast("AsyncGenerator[list[Record], None]", log.read(topic, span.first, partition))
+    async with aclosing(reading):
+        while True:
+            try:
+                records = await asyncio.wait_for(anext(reading), quiet_s)
+            except TimeoutError:
+                return
+            yield [one for one in records if one.offset < span.end]
+            if records[-1].offset >= span.end - 1:
+                return
+
+
+def check_messages(topic: str, messages: Sequence[Message]) -> None:
+    """Make sure that messages can be appended, in any log.
+
+    Raises:
+        LogError: they cannot.
+    """
+    if not messages:
+        raise LogError("there is nothing to append")
+    size_bytes = max(len(message.value) for message in messages)
+    if size_bytes > MESSAGE_BYTES_MAX:
+        msg = f"{topic}: a message of {size_bytes} bytes is over {MESSAGE_BYTES_MAX}"
+        raise LogError(f"{msg}; nothing was appended")

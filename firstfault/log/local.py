@@ -15,8 +15,15 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firstfault.log import LogError, Message, OffsetGoneError, Record, Span
-from schemas.topics import LOCAL_FILE
+from firstfault.log import (
+    LogError,
+    Message,
+    OffsetGoneError,
+    Record,
+    Span,
+    check_messages,
+)
+from schemas.topics import LOCAL_FILE, TOPICS
 
 BUSY_S = 5.0
 """How long an append waits for those of other processes."""
@@ -29,6 +36,7 @@ READ_MAX = 1_000
 POLL_S = 0.005
 """How often a reader asks whether another process has appended."""
 CLOSED = "the log is closed; nothing was appended"
+COMPACTED = frozenset(one.name for one in TOPICS if one.compacted)
 TRIM_S = 10.0
 """How often what is older or more than is kept is dropped."""
 
@@ -88,8 +96,7 @@ class LocalLog:
     async def append(self, topic: str, messages: Sequence[Message], partition: int = 0) -> int:
         """See `Log.append`."""
         _only_one(partition)
-        if not messages:
-            raise LogError("there is nothing to append")
+        check_messages(topic, messages)
         if self._closed:
             raise LogError(CLOSED)
         loop = asyncio.get_running_loop()
@@ -124,10 +131,21 @@ class LocalLog:
                         offset = records[-1].offset + 1
                         yield records
                     else:
+                        # `wait_for` may swallow a cancellation in Python 3.11.
                         with suppress(TimeoutError):
-                            await asyncio.wait_for(reader.news.wait(), POLL_S)
+                            async with asyncio.timeout(POLL_S):
+                                await reader.news.wait()
         finally:
             self._readers.discard(reader)
+
+    async def delete(self, topic: str, keys: Sequence[str], partition: int = 0) -> None:
+        """See `Log.delete`."""
+        _only_one(partition)
+        try:
+            await asyncio.to_thread(_delete, self.file, topic, keys)
+        except sqlite3.Error as error:
+            msg = f"{self.file}: {error}; nothing was deleted"
+            raise LogError(msg) from error
 
     async def span(self, topic: str, partition: int = 0) -> Span:
         """See `Log.span`."""
@@ -211,6 +229,8 @@ class LocalLog:
     def _trim(self, db: sqlite3.Connection) -> None:
         self._trimmed_s = time.monotonic()
         for topic in _topics(db):
+            if topic in COMPACTED:  # Its newest messages count, however old; old ones are deleted.
+                continue
             with suppress(sqlite3.Error):  # A full disk is told to those who append.
                 _drop(db, topic, self.retention, self.clock())
 
@@ -292,6 +312,13 @@ def _make(db: sqlite3.Connection, topic: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {_table(topic)} (offset INTEGER PRIMARY KEY AUTOINCREMENT, "
         "log_us INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL)"
     )
+
+
+def _delete(file: Path, topic: str, keys: Sequence[str]) -> None:
+    with closing(_connected(file)) as db, db:
+        db.execute("BEGIN IMMEDIATE")
+        rows = [(key,) for key in keys]
+        db.executemany(f"DELETE FROM {_table(topic)} WHERE key = ?", rows)
 
 
 def _after(db: sqlite3.Connection, topic: str, offset: int) -> list[Record]:

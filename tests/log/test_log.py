@@ -1,60 +1,26 @@
-"""What every log must do, whoever keeps it: the contract that all shells rely on."""
+"""The local log: what every log must do, and what only a file can be asked."""
 
 import asyncio
 import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from firstfault.log import Log, LogError, Message, OffsetGoneError, Record
+from firstfault.log import Log, LogError, OffsetGoneError
 from firstfault.log.local import Retention, open_local
 from schemas.topics import LOG as TOPIC
-
-SECOND_US = 1_000_000
-
-Story = Callable[[Log], Awaitable[None]]
+from tests.log import contract
+from tests.log.contract import CONTRACT, SECOND_US, Story, first, messages
 
 
 def told(log: Log, story: Story) -> None:
-    """Run a story against a log, and close it."""
-
-    async def whole() -> None:
-        try:
-            await asyncio.wait_for(story(log), 30)
-        finally:
-            await log.close()
-
-    asyncio.run(whole())
+    asyncio.run(contract.told(log, story))
 
 
-def messages(*values: str) -> list[Message]:
-    return [Message("pod-1", value.encode()) for value in values]
-
-
-async def first(log: Log, count: int, offset: int | None = None) -> list[Record]:
-    """Return so many records, from an offset or from the first that is kept."""
-    found: list[Record] = []
-    start = (await log.span(TOPIC)).first if offset is None else offset
-    async for records in log.read(TOPIC, start):
-        found += records
-        if len(found) >= count:
-            break
-    return found
-
-
-def test_what_is_appended_is_read_in_order_with_offsets_that_count_up(tmp_path: Path) -> None:
-    async def story(log: Log) -> None:
-        begun = await log.append(TOPIC, messages("a", "b"))
-        assert await log.append(TOPIC, messages("c")) == begun + 2
-        records = await first(log, 3)
-        assert [one.value for one in records] == [b"a", b"b", b"c"]
-        assert [one.offset for one in records] == [begun, begun + 1, begun + 2]
-        assert {one.key for one in records} == {"pod-1"}
-        assert (await log.span(TOPIC)).end == begun + 3
-
+@pytest.mark.parametrize("story", CONTRACT, ids=lambda story: story.__name__)
+def test_the_local_log_does_what_every_log_must(story: Story, tmp_path: Path) -> None:
     told(open_local(tmp_path), story)
 
 
@@ -68,44 +34,6 @@ def test_the_log_stamps_the_time_and_never_goes_back(tmp_path: Path) -> None:
         assert stamps == [10, 10, 12]
 
     told(open_local(tmp_path, clock=lambda: next(times)), story)
-
-
-def test_many_who_append_at_once_lose_nothing_and_each_keeps_its_order(tmp_path: Path) -> None:
-    async def story(log: Log) -> None:
-        async def one(name: str) -> None:
-            for number in range(50):
-                await log.append(TOPIC, messages(f"{name}{number}"))
-
-        await asyncio.gather(*(one(name) for name in "abcd"))
-        values = [record.value.decode() for record in await first(log, 200)]
-        for name in "abcd":
-            own = [value for value in values if value.startswith(name)]
-            assert own == [f"{name}{number}" for number in range(50)]
-
-    told(open_local(tmp_path), story)
-
-
-def test_two_readers_each_see_all_also_what_comes_later(tmp_path: Path) -> None:
-    async def story(log: Log) -> None:
-        start = (await log.span(TOPIC)).end
-        readers = [asyncio.create_task(first(log, 3, start)) for _ in range(2)]
-        await log.append(TOPIC, messages("a"))
-        await asyncio.sleep(0.02)
-        await log.append(TOPIC, messages("b", "c"))
-        for found in await asyncio.gather(*readers):
-            assert [one.value for one in found] == [b"a", b"b", b"c"]
-
-    told(open_local(tmp_path), story)
-
-
-def test_what_is_no_longer_kept_is_said_and_not_skipped(tmp_path: Path) -> None:
-    async def story(log: Log) -> None:
-        for number in range(20):
-            await log.append(TOPIC, messages(f"{number:04}"))
-        with pytest.raises(OffsetGoneError, match="is not kept"):
-            await first(log, 1, (await log.span(TOPIC)).end + 1)
-
-    told(open_local(tmp_path), story)
 
 
 def test_a_log_keeps_what_its_bounds_allow_and_counts_on(tmp_path: Path) -> None:
@@ -190,27 +118,3 @@ def test_a_full_disk_acknowledges_nothing_and_the_log_goes_on_after_it(tmp_path:
         assert (await first(log, kept + 1))[-1].value == b"small"
 
     told(log, story)
-
-
-def test_a_slow_reader_gets_all_in_pieces(tmp_path: Path) -> None:
-    async def story(log: Log) -> None:
-        await log.append(TOPIC, messages(*map(str, range(2_500))))
-        sizes = []
-        async for records in log.read(TOPIC, (await log.span(TOPIC)).first):
-            sizes.append(len(records))
-            await asyncio.sleep(0.01)
-            if sum(sizes) == 2_500:
-                break
-        assert max(sizes) <= 1_000
-
-    told(open_local(tmp_path), story)
-
-
-def test_a_closed_log_says_so_to_whoever_appends(tmp_path: Path) -> None:
-    async def story(log: Log) -> None:
-        await log.append(TOPIC, messages("a"))
-        await log.close()
-        with pytest.raises(LogError, match="closed"):
-            await log.append(TOPIC, messages("b"))
-
-    asyncio.run(story(open_local(tmp_path)))

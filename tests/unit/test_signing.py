@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from correlator.engine import Stamped
-from correlator.signing import Believed, Refused, Signer, Verifier, signer_of
+from correlator.signatures import Refused, Signer, signer_of
+from correlator.signing import Believed, Verifier
 from schemas.base import canonical, document_of
 from schemas.inputs import Command, Event, Input, Tick, TopologyDelta
 from schemas.keys import KeySet

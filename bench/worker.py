@@ -1,0 +1,226 @@
+"""The worker on a real broker: events per processor second, live, and the way from event to answer.
+
+Beside it a plain Faust agent that only counts, on the same frames in the same run: the ratio says
+what decoding, folding and publishing add. The machine's two cores also run the broker and the load.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from bench import load
+from bench.clock import Figures, milliseconds
+from bench.incident_storm import PACK
+from bench.local_log import frame
+from correlator.rules import load_pack
+from correlator.shell import Site
+from correlator.worker import Hooks, Worker, WorkerSettings, make_app, quiet_libraries
+from firstfault.log import Message
+from firstfault.log.kafka import KafkaLog
+from firstfault.log.kafka_topics import topics
+from firstfault.playback import spare_collections
+from schemas.kafka import KafkaSettings
+from schemas.topics import DECISIONS, LOG
+from tests.kafka.cluster import Cluster
+from tests.kafka.workers import WorkerProcess, made_site, running, speaking
+
+FRAMES = (1, 10, 50)
+PER_S = {1: 1_000, 10: 10_000, 50: 30_000}
+"""Events a second of the load: below what one core takes, so that nothing but it is waited for."""
+SECONDS = 6.0
+WARM_S = 2.0
+LATENCIES_PER_S = (1_000, 5_000)
+IDLE_PARTITIONS = 48
+ASKED = "host:asked-"
+
+
+def worker() -> Figures:
+    """Return events per processor second for frames of 1, 10 and 50, and latencies."""
+    quiet_libraries()
+    with Cluster() as cluster:
+        figures: Figures = {
+            f"frames_of_{size}": asyncio.run(_throughput(cluster.bootstrap, size))
+            for size in FRAMES
+        }
+        for per_s in LATENCIES_PER_S:
+            figures[f"at_{per_s}_per_s"] = asyncio.run(_latency(cluster.bootstrap, per_s))
+        figures["idle"] = asyncio.run(_idle(cluster.bootstrap))
+    return figures
+
+
+async def _idle(bootstrap: str) -> Figures:
+    """Return what a worker takes of a core with nothing but its own ticks and beats."""
+    kafka = KafkaSettings(bootstrap=bootstrap, prefix="idle.")
+    with topics(kafka) as found:
+        found.create(found.wanted(IDLE_PARTITIONS))
+    shares = {}
+    for partitions in (1, IDLE_PARTITIONS):
+        async with _worker(kafka, partitions, f"idle-{partitions}"):
+            await asyncio.sleep(WARM_S)
+            cpu_s, start_s = time.process_time(), time.monotonic()
+            await asyncio.sleep(SECONDS)
+            spent_s = time.process_time() - cpu_s
+            shares[partitions] = round(spent_s / (time.monotonic() - start_s), 3)
+    return {f"core_share_of_{number}_partitions": share for number, share in shares.items()}
+
+
+# ---- processor time ------------------------------------------------------------------------
+
+
+async def _throughput(bootstrap: str, size: int) -> Figures:
+    kafka = KafkaSettings(bootstrap=bootstrap, prefix=f"speed-{size}.")
+    with topics(kafka) as found:
+        found.create(found.wanted(1))
+    plain = await _measured(_plain(kafka), kafka, size)
+    ours = await _measured(_worker(kafka), kafka, size)
+    return {
+        "load_per_s": PER_S[size],
+        "folded_per_cpu_s": round(ours[0]),
+        "core_share": round(ours[1], 3),
+        "plain_faust_per_cpu_s": round(plain[0]),
+        "plain_core_share": round(plain[1], 3),
+        "times_plain_faust": round(plain[0] / ours[0], 2),
+    }
+
+
+Counted = Callable[[], int]
+
+
+async def _measured(started: Any, kafka: KafkaSettings, size: int) -> tuple[float, float]:  # noqa: ANN401
+    """Return events per processor second of this process, and its share of a core."""
+    async with started as counted:
+        command = [sys.executable, "-m", __name__, kafka.bootstrap, kafka.prefix, str(size)]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[1])  # noqa: ASYNC220, S603
+        try:
+            before = counted()
+            while counted() < before + WARM_S * PER_S[size] / size:  # noqa: ASYNC110 - a count
+                await asyncio.sleep(0.05)
+            count, cpu_s, start_s = counted(), time.process_time(), time.monotonic()
+            await asyncio.sleep(SECONDS)
+            events = (counted() - count) * size
+            spent_s = time.process_time() - cpu_s
+            return events / spent_s, spent_s / (time.monotonic() - start_s)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@asynccontextmanager
+async def _plain(kafka: KafkaSettings) -> AsyncIterator[Counted]:
+    app = make_app(WorkerSettings(kafka, {}, "plain", group="bench.plain"))
+    seen = [0]
+
+    async def count(stream: Any) -> None:  # noqa: ANN401 - Faust's
+        async for _ in stream.events():
+            seen[0] += 1
+
+    app.agent(app.topic(kafka.named(LOG), value_type=bytes), name="count")(cast("Any", count))
+    await app.start()
+    try:
+        yield lambda: seen[0]
+    finally:
+        await app.stop()
+
+
+@asynccontextmanager
+async def _worker(
+    kafka: KafkaSettings, partitions: int = 1, group: str = "bench"
+) -> AsyncIterator[Counted]:
+    rules, names = load_pack(PACK), load.entities(1_000)
+    topology = load.topology(names)
+    sites = {
+        number: [Site(f"bench-{number}" if number else "bench", topology, rules, owner="bench")]
+        for number in range(partitions)
+    }
+    log = KafkaLog(kafka)
+    hooks = Hooks(lambda _: None, lambda _: None, spare_collections)
+    running = Worker(WorkerSettings(kafka, sites, "bench", group), log, log, hooks)
+    task = asyncio.create_task(running.run())
+    while len([one for one in running.shells().values() if one.may_speak]) < partitions:  # noqa: ASYNC110 - begins
+        await asyncio.sleep(0.05)
+    try:
+        yield lambda: running.shells()[0].partition.next_offset
+    finally:
+        running.stop()
+        await task
+        await log.close()
+
+
+async def _produce(bootstrap: str, prefix: str, size: int) -> None:
+    """Append frames at a steady pace until killed."""
+    log, names = KafkaLog(KafkaSettings(bootstrap=bootstrap, prefix=prefix)), load.entities(1_000)
+    number, started_s, per_s = 0, time.monotonic(), PER_S[size] / size
+    boot = f"collector:h0/{os.getpid()}"
+    while True:
+        ahead_s = number / per_s - (time.monotonic() - started_s)
+        await asyncio.sleep(max(0.0, ahead_s))
+        some = range(number, number + max(1, round(per_s / 100)))
+        number = some.stop
+        values = [
+            frame(one, size, names).replace(b"collector:h0/b1", boot.encode()) for one in some
+        ]
+        await log.append(LOG, [Message("bench", value) for value in values])
+
+
+# ---- latency -------------------------------------------------------------------------------
+
+
+async def _latency(bootstrap: str, per_s: int) -> Figures:
+    """Return milliseconds from a frame appended to the answer to a command in it readable."""
+    kafka = KafkaSettings(bootstrap=bootstrap, prefix=f"late-{per_s}.")
+    site = await made_site(kafka, domains=1, partitions=1)
+    process = WorkerProcess(site, "bench")
+    log = KafkaLog(kafka)
+    sent_s: dict[str, float] = {}
+    waited_s: list[float] = []
+    async with running(process):
+        await speaking(site)
+        listening = asyncio.create_task(_listen(log, sent_s, waited_s))
+        await _ask(log, per_s, sent_s)
+        await asyncio.sleep(1.0)
+        listening.cancel()
+        await log.close()
+    taken = waited_s[len(waited_s) // 4 :]  # What came first was slowed by the start.
+    return {
+        "asked": len(sent_s),
+        "answered": len(waited_s),
+        **{f"p{share}_ms": milliseconds(taken, share / 100) for share in (50, 95, 99)},
+    }
+
+
+async def _ask(log: KafkaLog, per_s: int, sent_s: dict[str, float]) -> None:
+    names, size = load.entities(1_000), 10
+    started_s, number = time.monotonic(), 0
+    appends: set[Awaitable[Any]] = set()
+
+    async def one(number: int) -> None:
+        document = json.loads(frame(number, size, names))
+        name = f"{ASKED}{number}"
+        document["domain"] = "pod-0"
+        document["inputs"][0] = {"type": "command", "command": "maintenance_end", "target": name}
+        await log.append(LOG, [Message("pod-0", json.dumps(document).encode())])
+        sent_s[name] = time.monotonic()
+
+    while time.monotonic() - started_s < WARM_S + SECONDS:
+        ahead_s = number * size / per_s - (time.monotonic() - started_s)
+        await asyncio.sleep(max(0.0, ahead_s))
+        appends.add(asyncio.create_task(one(number)))
+        number += 1
+    await asyncio.gather(*appends)
+
+
+async def _listen(log: KafkaLog, sent_s: dict[str, float], waited_s: list[float]) -> None:
+    async for records in log.read(DECISIONS, 0):
+        now_s = time.monotonic()
+        waited_s += [now_s - sent_s[one.key] for one in records if one.key in sent_s]
+
+
+if __name__ == "__main__":
+    asyncio.run(_produce(sys.argv[1], sys.argv[2], int(sys.argv[3])))

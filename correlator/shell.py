@@ -1,0 +1,312 @@
+"""One partition of a log, live: recovered, folded, spoken for. The same over every log.
+
+Hosts (`firstfault/local.py`, `correlator/worker.py`) hand in the records as they come, and call
+`look` and `snapshot` now and then. Keeps: what was said has left, and is acknowledged, before the
+records at which it was said count as done; nothing leaves while another may speak.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from correlator.engine import Engine
+from correlator.lease import Lease
+from correlator.live import TICK_US, Fold, Live, Partition, Told, Voice, messages_of
+from correlator.rules import RuleSet
+from correlator.signatures import Signer
+from correlator.signing import Believed, Verifier
+from correlator.snapshot_store import Found, SnapshotStore
+from correlator.snapshots import Cut, restored
+from correlator.state import EngineState
+from correlator.topology import Topology
+from firstfault.log import Log, LogError, Record, Span, between
+from firstfault.log.frames import FrameWriter
+from schemas.inputs import OwnerClaim, Tick
+from schemas.keys import KeySet
+from schemas.outputs import Action
+from schemas.topics import LOG
+
+SLICE_S = 0.01
+"""So long records are folded before what was said leaves, and others have their turn."""
+SNAPSHOT_RECORDS = 1_000
+"""A snapshot is worth its trouble after so many records; a quiet partition is folded again fast."""
+
+OnTold = Callable[[Told], None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a correlator works on."""
+
+    domain: str
+    topology: Topology
+    rules: RuleSet
+    owner: str = "correlator:local"
+    library: tuple[RuleSet, ...] = ()
+    """Rule sets that a command of the log may make active."""
+    keys: tuple[KeySet, ...] = ()
+    """Key sets known, the first active from the beginning; with none, nothing is checked."""
+    log_generation: str = "0"
+    private_key: Ed25519PrivateKey | None = None
+    """Signs what leaves: actions, and claims in the owner's name; none: nothing is signed."""
+
+    def signer(self) -> Signer | None:
+        """Return what signs for this domain."""
+        if self.private_key is None:
+            return None
+        return Signer(self.private_key, self.domain, self.log_generation)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a shell works with."""
+
+    log: Log
+    snapshots: Log
+    """The same log by other connections: what hinders a snapshot must hinder nothing else."""
+    lease: Lease
+    on_told: OnTold
+
+
+class Shell:
+    """Folds one partition, and publishes what may leave."""
+
+    def __init__(self, means: Means, number: int, sites: Sequence[Site]) -> None:
+        self.number = number
+        self._log, self._lease, self._on_told = means.log, means.lease, means.on_told
+        self._sites = {site.domain: site for site in sites}
+        self._writers = {
+            name: FrameWriter(means.log, name, site.owner, number)
+            for name, site in self._sites.items()
+        }
+        self._stores = {name: SnapshotStore(means.snapshots, name, number) for name in self._sites}
+        self._signers = {name: site.signer() for name, site in self._sites.items()}
+        self._partition: Partition | None = None
+        self.published = -1
+        """Everything said of the records up to this offset has left, or is another's to say."""
+        self._term = -1
+        """Of the lease, when it was last sure that nobody else had claimed."""
+        self._read_on_to: int | None = None
+        """Where there is doubt: the end of the log then; nothing leaves before it is read."""
+        self._asked: dict[str, int] = {}
+        """domain → offset of one's own last claim or tick"""
+        self._read_s: dict[str, float] = {}
+        """domain → when its last record was read, own clock"""
+        self._snapshot_at: dict[str, int] = {}
+        """domain → offset of its last snapshot"""
+
+    # ---- recovery --------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Load the newest snapshot of each domain and fold what follows, saying nothing.
+
+        Raises:
+            LogError: the log no longer holds what follows.
+        """
+        span = await self._log.span(LOG, self.number)
+        lives = {name: await self._started(site, span) for name, site in self._sites.items()}
+        first = min(live.fold.next_offset for live in lives.values())
+        self._partition = Partition(first, lives)
+        self.published = first - 1
+        async for records in between(self._log, LOG, Span(first, span.end), self.number):
+            await self.fold(records)
+
+    async def _started(self, site: Site, span: Span) -> Live:
+        rules = {one.hash: one for one in (site.rules, *site.library)}
+        found, has_others = await self._stores[site.domain].newest(rules.keys())
+        if found is None:
+            if has_others and span.first > 1:
+                raise LogError(_gone(site, span, "a snapshot under these rules"))
+            state = EngineState(
+                site.domain, site.topology.copy(), site.rules.hash, ticks="recorded"
+            )
+            state.log_generation = site.log_generation
+            fold = Fold(Engine(state, site.rules, rules), span.first, _verifier(site, None))
+            return Live(fold, Voice(self._writers[site.domain].prefix))
+        if not span.first <= found.manifest.offset <= span.end:
+            raise LogError(_gone(site, span, f"the newest snapshot, at {found.manifest.offset}"))
+        return self._restored(site, found, rules)
+
+    def _restored(self, site: Site, found: Found, rules: dict[str, RuleSet]) -> Live:
+        offset = found.manifest.offset
+        snapshot = restored(found.lines, site.topology.schema)
+        believed = None if snapshot.believed is None else Believed(**snapshot.believed)
+        engine = Engine(snapshot.state, site.rules, rules)
+        fold = Fold(engine, offset, _verifier(site, believed))
+        fold.doubles.know(snapshot.doubles)
+        self._snapshot_at[site.domain] = offset
+        return Live(fold, Voice(self._writers[site.domain].prefix, offset - 1))
+
+    # ---- the fold --------------------------------------------------------------------------
+
+    @property
+    def partition(self) -> Partition:
+        """The domains, once recovered."""
+        if self._partition is None:
+            msg = f"partition {self.number} is not recovered yet"
+            raise RuntimeError(msg)
+        return self._partition
+
+    @property
+    def is_ready(self) -> bool:
+        """Claim that it is recovered."""
+        return self._partition is not None
+
+    @property
+    def may_speak(self) -> bool:
+        """Claim that it speaks for some domain."""
+        return self._partition is not None and self._partition.may_speak
+
+    async def fold(self, records: Sequence[Record]) -> None:
+        """Fold records and publish what may leave; `published` says how far that got.
+
+        Raises:
+            OffsetJumpError: a record is missing.
+            LogError: what was said could not be published; the records do not count as done.
+        """
+        end_s = time.perf_counter() + SLICE_S
+        for record in records:
+            self._take(record)
+            if time.perf_counter() >= end_s:
+                await self._publish()
+                await asyncio.sleep(0)
+                end_s = time.perf_counter() + SLICE_S
+        await self._publish()
+
+    def _take(self, record: Record) -> None:
+        live = self.partition.take(record)
+        if live is None:
+            return
+        self._read_s[live.fold.engine.state.domain] = time.monotonic()
+        if any(isinstance(one, OwnerClaim) for one in live.fold.heard):
+            if live.voice.may_speak:
+                self._term = self._lease.term
+            elif live.fold.engine.state.epoch == record.offset:
+                self._lease.yields(self.number)
+
+    async def _publish(self) -> None:
+        told = self.partition.leaving()
+        if told and not await self._is_sure():
+            return
+        told = [self._sealed(one) for one in self.partition.leaving()]
+        await asyncio.gather(
+            *(
+                self._log.append(topic, some, self.number)
+                for topic, some in messages_of(told).items()
+            )
+        )
+        for one in told:
+            self._on_told(one)
+        self.partition.published()
+        self.published = self.partition.next_offset - 1
+
+    def _sealed(self, one: Told) -> Told:
+        """Put into an action what only the shell knows: where its result goes, and who sent it."""
+        action = one.output
+        if not isinstance(action, Action):
+            return one
+        if action.reply_to is not None:
+            reply_to = action.reply_to.model_copy(update={"partition": self.number})
+            action = action.model_copy(update={"reply_to": reply_to})
+        signer = self._signers.get(action.domain)
+        return replace(one, output=action if signer is None else signer.signed(action))
+
+    async def _is_sure(self) -> bool:
+        """Claim that nobody else has claimed: else read to the end of the log before speaking.
+
+        A process that was stopped, or cut off, does not know it; its own beats tell.
+        """
+        if self._lease.is_fresh() and self._lease.term == self._term:
+            return True
+        if self._read_on_to is None:
+            self._read_on_to = (await self._log.span(LOG, self.number)).end
+        if self.partition.next_offset < self._read_on_to:
+            return False
+        self._read_on_to = None
+        if self.partition.may_speak:
+            await self._lease.renew()
+            self._term = self._lease.term
+        return True
+
+    # ---- now and then ----------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Claim what nobody speaks for; append the ticks that are due.
+
+        Raises:
+            LogError: nothing was appended.
+        """
+        if self._partition is None:
+            return
+        for name, live in self._partition.domains.items():
+            if self._asked.get(name, -1) >= self._partition.next_offset:
+                continue  # What was asked for last is not read back yet.
+            if live.voice.may_speak:
+                if self._is_tick_due(name, live):
+                    await self._write(name, self._tick(name, live))
+            elif self._lease.may_claim(self.number):
+                epoch = live.fold.engine.state.epoch
+                claim = OwnerClaim(owner=self._sites[name].owner, supersedes=epoch)
+                await self._write(name, claim)
+
+    def ahead_s(self) -> float:
+        """Return how long it is until a tick is due, as far as is known now; 0 or less: at once."""
+        lives = self._partition.domains.items() if self._partition else ()
+        ahead_us = [self._tick_due_us(*one) for one in lives if one[1].voice.may_speak]
+        return min(ahead_us, default=TICK_US) / 1e6
+
+    def _is_tick_due(self, name: str, live: Live) -> bool:
+        return self._tick_due_us(name, live) <= 0
+
+    def _tick_due_us(self, name: str, live: Live) -> int:
+        """Ask by how long the last record is read: the log's clock may be another than ours."""
+        since_us = round((time.monotonic() - self._read_s[name]) * 1e6)
+        return live.fold.tick_due_us(live.fold.engine.state.log_us + since_us)
+
+    def _tick(self, name: str, live: Live) -> Tick:
+        epoch = live.fold.engine.state.epoch or 0
+        owner = self._sites[name].owner
+        return Tick(owner=owner, epoch=epoch, published_through=self.published)
+
+    async def _write(self, name: str, given: Tick | OwnerClaim) -> None:
+        signer = self._signers[name]
+        if signer is not None and isinstance(given, OwnerClaim):
+            given = signer.signed(given)
+        self._asked[name] = await self._writers[name].write([given])
+
+    async def snapshot(self, records: int = SNAPSHOT_RECORDS) -> int:
+        """Write a snapshot of each domain that it speaks for, after so many records at least.
+
+        Raises:
+            LogError: one could not be written; those before it still stand.
+        """
+        written = 0
+        for name, live in self.partition.domains.items():
+            since = live.fold.next_offset - self._snapshot_at.get(name, 0)
+            if live.voice.may_speak and since >= records:
+                cut = Cut(live.fold)
+                try:
+                    await self._stores[name].write(cut, lambda end: self.published >= end - 1)
+                finally:
+                    cut.close()
+                self._snapshot_at[name] = cut.offset
+                written += 1
+        return written
+
+
+def _verifier(site: Site, believed: Believed | None) -> Verifier | None:
+    if not site.keys:
+        return None
+    if believed is None:
+        return Verifier.from_start(site.domain, site.log_generation, site.keys)
+    return Verifier(believed, site.keys)
+
+
+def _gone(site: Site, span: Span, what: str) -> str:
+    return (
+        f"{site.domain}: the log is kept from offset {span.first} to {span.end - 1}, and "
+        f"{what}, does not meet it: start with the rules that wrote it, or a new log generation"
+    )

@@ -1,0 +1,357 @@
+"""The correlator on Kafka: Faust shares the partitions among workers, a `Shell` folds each.
+
+The only module that imports faust, and nothing happens on import: `make_app` makes the app, a
+`Worker` runs it. Faust hands over what it reads and commits what is acknowledged here; what is said
+leaves by the log's own producer, which is idempotent (Faust's is not: a broker's end doubled one
+record in seven). Settings and their reasons: the notes on Kafka of the design.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import faust
+from aiokafka import AIOKafkaConsumer
+from faust.transport.drivers import TRANSPORTS
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types import TP, EventT, StreamT
+
+from correlator.lease import Holding, SharedLease
+from correlator.shell import Means, OnTold, Shell, Site
+from firstfault.log import Log, LogError, Record
+from firstfault.log.kafka_settings import password, ssl_context
+from schemas.kafka import KafkaSettings
+from schemas.topics import LOG
+
+GROUP, STANDBY = "firstfault.correlator", "firstfault.standby"
+"""Groups of consumers: in each of them every partition has one worker."""
+FETCH_WAIT_MS = 20
+"""How long a broker keeps a request it has nothing for; with Faust's own 1500 a partition that was
+just resumed waited for that of the others: p99 1.2 s."""
+QUEUE_MAX = 256
+"""Records of a partition that wait to be folded; past it Faust stops reading, which is meant."""
+LOOK_S = 0.05
+"""How often it is asked what is due: the wire page, "Time comes from the log"."""
+SNAPSHOT_S = 10.0
+DRAIN_S = 2.0
+"""What was read may take so long to be folded at a clean stop."""
+LEAVE_S = 1.5
+"""And so long it may take to commit and to leave the group."""
+SESSION_S, HEARTBEAT_S = 6.0, 1.5
+"""A worker silent for so long loses its partitions: the least a broker allows by default."""
+REQUEST_S = 10.0
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Who is told while a worker runs."""
+
+    on_told: OnTold
+    """Of what has left."""
+    on_trouble: Callable[[str], None]
+    """Of what went wrong and stops nothing, in a sentence."""
+    on_recovered: Callable[[], None] = lambda: None
+    """Each time that a partition is ready."""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """One worker, and what it may fold."""
+
+    kafka: KafkaSettings
+    sites: Mapping[int, Sequence[Site]]
+    """partition → its domains"""
+    owner: str
+    """Its name in the log, e.g. worker-1."""
+    group: str = GROUP
+    instance: str | None = None
+    """Static membership: a restart within the session moves no partition."""
+
+
+# ---- Faust ---------------------------------------------------------------------------------
+
+
+class _Thread(AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
+        return consumer
+
+
+class _Consumer(Consumer):
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+
+class PromptTransport(Transport):
+    """Faust's transport, but a broker answers at once."""
+
+    Consumer = _Consumer
+
+
+SCHEME = "firstfault"
+
+
+def make_app(settings: WorkerSettings) -> faust.App:
+    """Return an app that does nothing yet: no tables, no web server, no topics of its own."""
+    TRANSPORTS.aliases[SCHEME] = f"{__name__}:{PromptTransport.__name__}"
+    kafka = settings.kafka
+    return faust.App(
+        kafka.named(settings.group),
+        broker=";".join(f"{SCHEME}://{one}" for one in kafka.bootstrap.split(",")),
+        broker_client_id=f"{kafka.client_id}-{settings.owner}",
+        broker_credentials=_credentials(kafka),
+        broker_session_timeout=SESSION_S,
+        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_request_timeout=REQUEST_S,
+        broker_commit_interval=0.5,
+        consumer_group_instance_id=settings.instance,
+        processing_guarantee="at_least_once",
+        stream_buffer_maxsize=1024,
+        stream_wait_empty=True,
+        stream_publish_on_commit=False,
+        producer_acks=-1,
+        producer_request_timeout=REQUEST_S,
+        store="memory://",
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        key_serializer="raw",
+        value_serializer="raw",
+    )
+
+
+def _credentials(kafka: KafkaSettings) -> faust.auth.Credentials | None:
+    context = ssl_context(kafka)
+    if kafka.sasl is not None:
+        return faust.SASLCredentials(
+            username=kafka.sasl.user,
+            password=password(kafka),
+            mechanism=kafka.sasl.mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
+# ---- one partition -------------------------------------------------------------------------
+
+
+@dataclass
+class _Reader:
+    """A partition that is assigned to us: what was read of it, and the shell that folds it."""
+
+    shell: Shell
+    on_recovered: Callable[[], None]
+    waiting: "asyncio.Queue[EventT[bytes]]" = field(
+        default_factory=lambda: asyncio.Queue(QUEUE_MAX)
+    )
+    open: deque[EventT[bytes]] = field(default_factory=deque)
+    """In hand, and not acknowledged: what is said of them has not left."""
+    task: "asyncio.Task[None] | None" = None
+
+    async def run(self) -> None:
+        """Recover, and fold what comes for ever."""
+        await self.shell.recover()
+        self.on_recovered()
+        while True:
+            events = [await self.waiting.get()]
+            while not self.waiting.empty():
+                events.append(self.waiting.get_nowait())
+            self.open.extend(events)
+            await self.shell.fold([_record(event) for event in events])
+            while self.open and self.open[0].message.offset <= self.shell.published:
+                self.open.popleft().ack()
+
+    @property
+    def is_idle(self) -> bool:
+        """Claim that all that was read is folded and acknowledged."""
+        return not self.open and self.waiting.empty()
+
+
+def _record(event: EventT[bytes]) -> Record:
+    message = event.message
+    log_us = round(message.timestamp * 1e3) * 1_000  # Faust has the broker's milliseconds in s.
+    return Record(message.offset, log_us, (message.key or b"").decode(), message.value or b"")
+
+
+# ---- the worker ----------------------------------------------------------------------------
+
+
+class Worker:
+    """Runs until it is told to stop, or cannot go on."""
+
+    def __init__(self, settings: WorkerSettings, log: Log, snapshots: Log, hooks: Hooks) -> None:
+        """See `Means` for the two logs."""
+        self._settings, self._hooks = settings, hooks
+        self._boot = f"{settings.owner}/{os.getpid()}-{time.time_ns()}"
+        self._lease = SharedLease(log, self._boot, self._held, time.monotonic)
+        self._means = Means(log, snapshots, self._lease, hooks.on_told)
+        self._readers: dict[int, _Reader] = {}
+        self._stopping = asyncio.Event()
+        self._error: BaseException | None = None
+        self.snapshots = 0
+        self.snapshot_failures = 0
+        self._app = make_app(settings)
+        topic = self._app.topic(settings.kafka.named(LOG), value_type=bytes)
+        self._app.agent(topic, name="log")(self._take)
+        self._app.on_partitions_assigned.connect(cast("Any", self._on_assigned), weak=False)
+
+    def shells(self) -> dict[int, Shell]:
+        """Return the partitions that are assigned to it now; another thread may ask."""
+        return {number: reader.shell for number, reader in list(self._readers.items())}
+
+    def counts(self) -> dict[str, int]:
+        """Return what was counted; another thread may ask."""
+        return {"snapshots": self.snapshots, "snapshot_failures": self.snapshot_failures}
+
+    def stop(self) -> None:
+        """Ask for a clean stop."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`; fold what was read, snapshot, commit, leave the group.
+
+        Raises:
+            LogError: it cannot go on; what was not published is not acknowledged.
+        """
+        await self._app.start()
+        chores = [self._lease.listen(), self._lease.beat(), self._looks(), self._snapshots()]
+        tasks = [self._watched(chore) for chore in chores]
+        await self._stopping.wait()
+        if self._error is None:
+            await self._drain()
+        for task in (*tasks, *(one.task for one in self._readers.values() if one.task)):
+            task.cancel()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._app.stop(), LEAVE_S)
+        if self._error is not None:
+            raise self._error
+
+    def _watched(self, work: Any) -> "asyncio.Task[None]":  # noqa: ANN401 - a coroutine
+        """Run something that must not fail: where it does, the worker ends."""
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and task.exception() is not None:
+                self._error = self._error or task.exception()
+                self._stopping.set()
+
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        task.add_done_callback(ended)
+        return task
+
+    # ---- what comes ------------------------------------------------------------------------
+
+    async def _take(self, stream: StreamT[bytes]) -> None:
+        """Hand each record to its partition; it is acknowledged there."""
+        events: AsyncIterable[EventT[bytes]] = cast("Any", stream).noack().events()
+        async for event in events:
+            number = event.message.partition
+            reader = self._readers.get(number) or self._open(number)
+            if reader is None:
+                event.ack()
+            else:
+                await reader.waiting.put(event)
+
+    async def _on_assigned(self, _: faust.App, assigned: Iterable[TP], **__: object) -> None:
+        numbers = {one.partition for one in assigned}
+        for number in [one for one in self._readers if one not in numbers]:
+            gone = self._readers.pop(number)
+            if gone.task is not None:
+                gone.task.cancel()
+        for number in sorted(numbers):
+            if number not in self._readers:
+                self._open(number)
+
+    def _open(self, number: int) -> _Reader | None:
+        sites = self._settings.sites.get(number)
+        if not sites:
+            return None  # No domain is there.
+        shell = Shell(self._means, number, sites)
+        reader = self._readers[number] = _Reader(shell, self._hooks.on_recovered)
+        reader.task = self._watched(reader.run())
+        return reader
+
+    # ---- now and then ----------------------------------------------------------------------
+
+    def _held(self) -> Holding:
+        shells = [(number, reader.shell) for number, reader in self._readers.items()]
+        ready = [number for number, shell in shells if shell.is_ready]
+        return [number for number, shell in shells if shell.may_speak], ready
+
+    async def _looks(self) -> None:
+        while True:
+            shells = [reader.shell for reader in self._readers.values()]
+            with suppress(LogError):  # A claim or a tick: what is still due is asked for again.
+                await asyncio.gather(*(shell.look() for shell in shells))
+            await asyncio.sleep(LOOK_S)
+
+    async def _snapshots(self) -> None:
+        while True:
+            await asyncio.sleep(SNAPSHOT_S)
+            await self._snapshot()
+
+    async def _snapshot(self, **records: int) -> None:
+        """Write what is due; a snapshot that fails costs only time, at the next start."""
+        for reader in list(self._readers.values()):
+            if not reader.shell.is_ready:
+                continue
+            try:
+                self.snapshots += await reader.shell.snapshot(**records)
+            except LogError as error:
+                self.snapshot_failures += 1
+                self._hooks.on_trouble(f"no snapshot was written, the one before stands: {error}")
+
+    async def _drain(self) -> None:
+        """Take no more input, fold what was read, and write a snapshot."""
+        consumer = self._app.consumer
+        assignment = consumer.assignment()
+        consumer.stop_flow()
+        self._app.flow_control.suspend()
+        if assignment:
+            consumer.pause_partitions(assignment)
+        self._app.flow_control.clear()
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while not all(reader.is_idle for reader in self._readers.values()):  # noqa: ASYNC110 - bounded
+                    await asyncio.sleep(0.01)
+                await self._snapshot(records=1)
+        except TimeoutError:
+            text = "not all that was read is folded: it is read again at the next start"
+            self._hooks.on_trouble(text)
+
+
+class RarelySame(logging.Filter):
+    """Lets a line of a library through once in a while: an outage makes them by the hundred."""
+
+    def __init__(self, pause_s: float = 10.0) -> None:
+        super().__init__()
+        self._pause_s = pause_s
+        self._said_s: dict[tuple[str, int], float] = {}
+        """(logger, line) → when it last spoke; as many as there are lines that speak"""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`."""
+        place, now_s = (record.name, record.lineno), time.monotonic()
+        if now_s - self._said_s.get(place, -self._pause_s) < self._pause_s:
+            return False
+        self._said_s[place] = now_s
+        return True
+
+
+def quiet_libraries() -> None:
+    """Let the libraries' own log say only what is wrong, and the same line only once in a while."""
+    handler = logging.StreamHandler()
+    handler.addFilter(RarelySame())
+    for name in ("aiokafka", "faust", "mode", "kafka"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        logger.addHandler(handler)
+        logger.propagate = False

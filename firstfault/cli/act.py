@@ -1,0 +1,117 @@
+"""``firstfault act``: run the actuators of a site on a log."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from firstfault.cli.running import LASTS, StateFolder, run_until, say, state_folder
+from firstfault.cli.sentences import plain
+from firstfault.cli.site import DomainName, Kafka, Local, Where, open_log
+from firstfault.cli.terminal import BadInput, Format, Output, app, err, out, say_json
+
+if TYPE_CHECKING:
+    from actuators.config import ActuatorConfig
+
+EXAMPLE = "firstfault act --local site --verb notify --exec 'logger -t firstfault' --for 1s"
+
+
+@app.command(epilog=f"Example: {EXAMPLE}")
+def act(
+    *,
+    local: Local = None,
+    kafka: Kafka = None,
+    domain: DomainName = "default",
+    state: StateFolder = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The site's file of actuators.", metavar="FILE")
+    ] = None,
+    verb: Annotated[
+        list[str] | None, typer.Option(help="Without a file: notify, page.", metavar="VERB")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="Without a file: told by POST.", metavar="URL")
+    ] = None,
+    program: Annotated[
+        str | None,
+        typer.Option("--exec", help="Without a file: told on its stdin.", metavar="COMMAND"),
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Without a file: who answers.", metavar="ENTITY")
+    ] = "actuator:local",
+    enforce: Annotated[
+        bool, typer.Option("--enforce", help="Carry out; else say only what would be done.")
+    ] = False,
+    keys: Annotated[
+        Path | None, typer.Option(help="Whose actions count; none: anybody's.", metavar="FILE")
+    ] = None,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="Private key that signs results.", metavar="FILE")
+    ] = None,
+    output: Output = Format.text,
+    duration: LASTS = None,
+) -> None:
+    """Carry out the actions of a log, each once, and append how each ended.
+
+    Ends with Ctrl-C or SIGTERM. What was cut off is not tried again: its end is said to be unknown.
+    The command of --exec is split into arguments and run without a shell.
+    """
+    from actuators.verb import Action, Outcome
+    from correlator.keyfile import read_keys, read_private
+    from firstfault.consumer.gate import Trust
+    from firstfault.edges import Duty, Place, actuator_of, together
+
+    options: dict[str, Any] = {"webhook": webhook, "exec": shlex.split(program or "")}
+    actuators = _actuators(config, verb, name, options)
+    trust = Trust(
+        read_keys(keys) if keys else None, read_private(signing_key) if signing_key else None
+    )
+    duty, folder = Duty(trust, enforce), state_folder(state, local)
+    if not enforce:
+        err.print("dry run: nothing is carried out; --enforce does")
+
+    def on_done(action: Action, outcome: Outcome) -> None:
+        proof = dict(outcome.proof)
+        if output is Format.json:
+            key = action.idempotency_key
+            what = {"verb": action.verb, "target": action.target, "idempotency_key": key}
+            say_json({**what, "state": outcome.state, "proof": proof})
+            return
+        why = ", ".join(str(one) for one in proof.values())
+        out.print(plain(f"{outcome.state} {action.verb} {action.target} ({why})"))
+
+    async def whole() -> None:
+        where = Where(local, kafka, domain)
+        async with open_log(where, must_exist=False) as site:
+            place = Place(site.log, folder, say, site.partition)
+            made = [actuator_of(one, duty, place, on_done) for one in actuators]
+            await together([one.run() for one in made])
+
+    run_until(whole, duration)
+
+
+def _actuators(
+    config: Path | None, verbs: list[str] | None, name: str, options: dict[str, Any]
+) -> "list[ActuatorConfig]":
+    """Return the actuators of a file, or the one that the options name."""
+    from pydantic import ValidationError
+
+    from actuators.config import ActuatorConfig
+    from firstfault.edges import read_edges
+    from schemas.base import first_fault
+
+    if (config is None) == (not verbs):
+        msg = "name either --config FILE, or each --verb to carry out"
+        raise BadInput(msg)
+    if config is not None:
+        found = read_edges(config).actuators
+        if not found:
+            msg = f"{config}: names no actuators"
+            raise BadInput(msg)
+        return found
+    document = {"name": name, "verbs": [{"verb": one, **options} for one in verbs or ()]}
+    try:
+        return [ActuatorConfig.model_validate(document)]
+    except ValidationError as error:
+        raise BadInput(first_fault(error, "actuator")) from None

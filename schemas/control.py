@@ -1,0 +1,69 @@
+"""Which domain is in which partition of the log: a file people write, published for all to read.
+
+A domain never changes its partition while a log lives: workers compare epochs, which are offsets of
+one partition. A new, empty log has another generation, and may have another map.
+"""
+
+from collections import Counter
+from functools import cached_property
+
+from pydantic import Field, model_validator
+
+from schemas.base import Strict
+
+DOMAINS = "domains"
+"""Key of the map in the topic of control."""
+DOMAINS_MAX = 10_000
+
+
+class Domain(Strict):
+    """One domain: the scope of correlation."""
+
+    name: str = Field(min_length=1, max_length=256, description="e.g. pod-1")
+    partition: int = Field(ge=0, description="of the log; several domains may share one")
+    topology: str | None = Field(None, description="its topology's file, where the workers run")
+
+
+class DomainMap(Strict):
+    """All domains of a log."""
+
+    log_generation: str = Field("0", min_length=1, description="changes when a log starts anew")
+    domains: list[Domain] = Field(min_length=1, max_length=DOMAINS_MAX, description="no two alike")
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> "DomainMap":
+        counts = Counter(one.name for one in self.domains)
+        twice = [name for name, count in counts.most_common(1) if count > 1]
+        if twice:
+            msg = f"domains: {twice[0]} stands there twice"
+            raise ValueError(msg)
+        return self
+
+    @cached_property
+    def by_name(self) -> dict[str, Domain]:
+        """The domains by their names."""
+        return {one.name: one for one in self.domains}
+
+    def in_partition(self, partition: int) -> list[Domain]:
+        """Return the domains of a partition."""
+        return [one for one in self.domains if one.partition == partition]
+
+    def moved_from(self, before: "DomainMap") -> str | None:
+        """Return why this map must not follow another one; None where it may.
+
+        >>> one, other = (
+        ...     DomainMap(domains=[Domain(name="pod-1", partition=number)]) for number in (0, 1)
+        ... )
+        >>> other.moved_from(one)
+        'pod-1 is in partition 0, and cannot move to 1 while the log lives'
+        """
+        if self.log_generation != before.log_generation:
+            return None
+        for name, was in sorted(before.by_name.items()):
+            now = self.by_name.get(name)
+            if now is not None and now.partition != was.partition:
+                return (
+                    f"{name} is in partition {was.partition}, and cannot move to {now.partition} "
+                    "while the log lives"
+                )
+        return None

@@ -1,0 +1,331 @@
+"""The shell over a log: what leaves, what waits, who speaks, and where a start begins."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from correlator.shell import Means, Shell, Site
+from firstfault.log import LogError, Message, Span, between
+from firstfault.log.local import LocalLog, Retention, open_local
+from firstfault.playback import open_site
+from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG, SNAPSHOTS
+from tests.log.test_local_run import ONE, OTHER, TOPOLOGY, crash, frame
+
+SITE = Site("default", *reversed(open_site("nfvi", TOPOLOGY)[:2]))
+
+
+@dataclass
+class Right:
+    """A lease that a test gives and takes."""
+
+    term: int = 0
+    fresh: bool = True
+    free: bool = True
+    yielded: list[int] = field(default_factory=list)
+
+    def is_fresh(self) -> bool:
+        return self.fresh
+
+    def may_claim(self, partition: int) -> bool:
+        return self.free and partition == 0
+
+    def yields(self, partition: int) -> None:
+        self.yielded.append(partition)
+
+    async def renew(self) -> None:
+        self.fresh = True
+
+    def lapse(self) -> None:
+        """Let the process have been stopped, and gone on."""
+        self.term += 1
+
+
+class Follower:
+    """A shell, and the records it has not been given yet."""
+
+    def __init__(self, log: LocalLog, site: Site = SITE) -> None:
+        self.log, self.right = log, Right()
+        self.shell = Shell(Means(log, log, self.right, lambda _: None), 0, [site])
+
+    async def recover(self) -> "Follower":
+        await self.shell.recover()
+        return self
+
+    async def read(self, most: int | None = None) -> None:
+        """Give it what the log holds, or so many records of it."""
+        first, end = self.shell.partition.next_offset, (await self.log.span(LOG)).end
+        end = end if most is None else min(end, first + most)
+        async for records in between(self.log, LOG, Span(first, end)):
+            await self.shell.fold(records)
+
+    async def speak(self) -> "Follower":
+        """Claim, and read the claim back."""
+        await self.shell.look()
+        await self.read()
+        assert self.shell.may_speak
+        return self
+
+
+async def said(log: LocalLog, topic: str) -> list[dict[str, Any]]:
+    span = await log.span(topic)
+    return [json.loads(one.value) async for some in between(log, topic, span) for one in some]
+
+
+class Clock:
+    """The log's clock, that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now_us = 1_795_428_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+async def happen(log: LocalLog, number: int, app: str) -> None:
+    """Append what a dead application shows, and ticks until it is explained."""
+    await log.append(LOG, [Message("default", frame(10 * number + 1, *crash(app)))])
+    assert isinstance(log.clock, Clock)
+    for step in range(2, 6):
+        log.clock.now_us += 500_000
+        await log.append(LOG, [Message("default", frame(10 * number + step, {"type": "tick"}))])
+
+
+Story = Callable[[LocalLog], Awaitable[None]]
+
+
+def told(folder: Path, story: Story, retention: Retention | None = None) -> None:
+    async def whole() -> None:
+        log = open_local(folder, clock=Clock(), retention=retention)
+        try:
+            await story(log)
+        finally:
+            await log.close()
+
+    asyncio.run(whole())
+
+
+def test_a_record_counts_as_done_only_once_what_was_said_has_left(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        speaker = await (await Follower(log).recover()).speak()
+        before = speaker.shell.published
+        await happen(log, 1, ONE)
+        speaker.shell._log = _Refusing(log)  # noqa: SLF001 - the log that it has from now on
+        with pytest.raises(LogError):
+            await speaker.read()
+        assert speaker.shell.published == before
+
+    told(tmp_path, story)
+
+
+class _Refusing:
+    """A log that takes no outputs."""
+
+    def __init__(self, log: LocalLog) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a log has
+        return getattr(self._log, name)
+
+    async def append(self, topic: str, messages: Sequence[Message], partition: int = 0) -> int:
+        raise LogError(f"{topic}/{partition}: {len(messages)} refused")
+
+
+def test_who_only_folds_along_says_nothing_and_goes_on_where_the_other_was(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        first = await (await Follower(log).recover()).speak()
+        second = await Follower(log).recover()
+        second.right.free = False
+        await happen(log, 1, ONE)
+        for follower in (second, first):
+            await follower.read()
+            await second.shell.look()
+        incidents = await said(log, INCIDENTS)
+        assert len({one["incident_id"] for one in incidents}) == 1
+        assert len({one["update"] for one in incidents}) == len(incidents)
+        await happen(log, 2, OTHER)  # The first ends here, and never reads this.
+        second.right.free = True
+        await second.speak()
+        incidents = await said(log, INCIDENTS)
+        assert [one["causes"][0]["entity"] for one in incidents[-1:]] == [OTHER]
+        keys = [one["idempotency_key"] for one in await said(log, ACTIONS)]
+        epochs = {one["epoch"] for one in await said(log, ACTIONS)}
+        assert len(epochs) == 2
+        assert len(set(keys)) == 2
+
+    told(tmp_path, story)
+
+
+def test_who_was_stopped_reads_on_before_it_speaks_and_finds_itself_superseded(
+    tmp_path: Path,
+) -> None:
+    async def story(log: LocalLog) -> None:
+        stopped = await (await Follower(log).recover()).speak()
+        other = await Follower(log).recover()
+        await happen(log, 1, ONE)
+        await other.speak()
+        before = [await said(log, topic) for topic in (INCIDENTS, DECISIONS, ACTIONS)]
+        assert before[2]
+        stopped.right.lapse()
+        await stopped.read(5)  # The fault is explained, and the claim after it is not yet read.
+        assert stopped.shell.may_speak
+        assert [await said(log, topic) for topic in (INCIDENTS, DECISIONS, ACTIONS)] == before
+        await stopped.read()
+        assert not stopped.shell.may_speak
+        assert stopped.right.yielded
+        assert [await said(log, topic) for topic in (INCIDENTS, DECISIONS, ACTIONS)] == before
+
+    told(tmp_path, story)
+
+
+def test_who_was_stopped_and_not_superseded_says_what_it_had_to_say(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        stopped = await (await Follower(log).recover()).speak()
+        await happen(log, 1, ONE)
+        await log.append(LOG, [Message("default", b"garbage")])
+        stopped.right.lapse()
+        stopped.right.fresh = False
+        await stopped.read(5)
+        assert not await said(log, ACTIONS)
+        await stopped.read()
+        assert len(await said(log, ACTIONS)) == 1
+        assert len(await said(log, DEAD_LETTERS)) == 1
+        assert stopped.right.fresh
+
+    told(tmp_path, story)
+
+
+def test_only_one_tick_is_on_its_way_at_a_time(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        speaker = await (await Follower(log).recover()).speak()
+        await log.append(LOG, [Message("default", frame(1, *crash(ONE)))])
+        await speaker.read()
+        assert speaker.shell.partition.domains["default"].fold.engine.next_deadline_us()
+        await asyncio.sleep(1.1)  # The look that the fault asks for has fallen due by now.
+        end = (await log.span(LOG)).end
+        for _ in range(5):
+            await speaker.shell.look()
+        assert (await log.span(LOG)).end == end + 1
+
+    told(tmp_path, story)
+
+
+def test_a_frame_of_another_domain_is_a_dead_letter(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        speaker = await (await Follower(log).recover()).speak()
+        foreign = json.loads(frame(1, *crash(ONE))) | {"domain": "pod-9"}
+        await log.append(LOG, [Message("pod-9", json.dumps(foreign).encode())])
+        await speaker.read()
+        (letter,) = await said(log, DEAD_LETTERS)
+        assert letter["code"] == "unknown_domain"
+        assert not await said(log, INCIDENTS)
+
+    told(tmp_path, story)
+
+
+# ---- snapshots -----------------------------------------------------------------------------
+
+
+def test_a_start_goes_on_from_the_newest_snapshot(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        first = await (await Follower(log).recover()).speak()
+        await happen(log, 1, ONE)
+        await first.read()
+        assert await first.shell.snapshot(records=1) == 1
+        offset = first.shell.partition.next_offset
+        await happen(log, 2, OTHER)
+        second = Follower(log)
+        await second.recover()
+        state = second.shell.partition.domains["default"].fold.engine.state
+        assert {one.fault[1] for one in state.incidents.values()} == {ONE, OTHER}
+        await first.read()
+        live = first.shell.partition.domains["default"].fold.engine.state
+        assert state.text() == live.text()
+        assert offset < second.shell.partition.next_offset
+        manifests = [one async for one in _manifests(log)]
+        assert [one["offset"] for one in manifests] == [offset]
+
+    told(tmp_path, story)
+
+
+async def _manifests(log: LocalLog) -> Any:  # noqa: ANN401
+    async for records in between(log, SNAPSHOTS, await log.span(SNAPSHOTS)):
+        for one in records:
+            if one.key.endswith("/manifest"):
+                yield json.loads(one.value)
+
+
+async def _with_snapshots(log: LocalLog, count: int) -> Follower:
+    speaker = await (await Follower(log).recover()).speak()
+    for number in range(count):
+        await happen(log, number, ONE)
+        await speaker.read()
+        await speaker.shell.snapshot(records=1)
+    return speaker
+
+
+def test_only_the_newest_two_are_kept(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        await _with_snapshots(log, 5)
+        manifests = [one async for one in _manifests(log)]
+        assert len(manifests) == 2
+        span = await log.span(SNAPSHOTS)
+        keys = [one.key async for some in between(log, SNAPSHOTS, span) for one in some]
+        assert len(keys) == 2 + sum(one["count"] for one in manifests)
+
+    told(tmp_path, story)
+
+
+@pytest.mark.parametrize("part", ["manifest", "00000"])
+def test_a_snapshot_that_is_not_whole_gives_way_to_the_one_before(
+    tmp_path: Path, part: str
+) -> None:
+    async def story(log: LocalLog) -> None:
+        speaker = await _with_snapshots(log, 2)
+        newest = [one async for one in _manifests(log)][-1]
+        await log.delete(SNAPSHOTS, [f"default/{newest['offset']}/{part}"])
+        again = Follower(log)
+        await again.recover()
+        live = speaker.shell.partition.domains["default"].fold.engine.state
+        state = again.shell.partition.domains["default"].fold.engine.state
+        assert state.text() == live.text()
+
+    told(tmp_path, story)
+
+
+def test_a_gap_between_snapshot_and_log_stops_with_a_sentence(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        await _with_snapshots(log, 1)
+        for number in range(50):
+            await happen(log, 100 + number, ONE)
+
+    told(tmp_path, story)
+
+    async def trimmed(log: LocalLog) -> None:
+        span = await log.span(LOG)
+        keep = [one async for some in between(log, LOG, span) for one in some][-3:]
+        log.retention = Retention(size_bytes=sum(len(one.value) for one in keep))
+        await log.trim()
+        log.retention = Retention()
+        with pytest.raises(LogError, match="does not meet it"):
+            await Follower(log).recover()
+
+    told(tmp_path, trimmed)
+
+
+def test_a_failed_snapshot_gives_the_tables_back(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        speaker = await (await Follower(log).recover()).speak()
+        await happen(log, 1, ONE)
+        await speaker.read()
+        store = speaker.shell._stores["default"]  # noqa: SLF001 - the one that fails
+        store._log = _Refusing(log)  # noqa: SLF001
+        with pytest.raises(LogError):
+            await speaker.shell.snapshot(records=1)
+        assert type(speaker.shell.partition.domains["default"].fold.engine.state.incidents) is dict
+
+    told(tmp_path, story)
