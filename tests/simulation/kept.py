@@ -257,6 +257,6 @@ KEPT = (
     Kept(405061, "The same, with a lying BMC beside it."),
     Kept(
         401809,
-        "A host that comes back by itself needs nobody to be called (I8, an oracle that was wrong).",
+        "A host that comes back by itself needs nobody to be called (I8, a wrong oracle).",
     ),
 )
