@@ -252,7 +252,7 @@ KEPT = (
     Kept(
         400449,
         "A host lost its management network, and within a second a liar told that it was silent on "
-        "the other: a plane that one witness alone tells of counts for none (H5, X01).",
+        "the other: three who see the first silent and not the other contradict it (H5, X01).",
     ),
     Kept(405061, "The same, with a lying BMC beside it."),
     Kept(
