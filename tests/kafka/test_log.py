@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -89,19 +88,18 @@ async def through(
             read.extend(records)
             all_read.set()
 
-    reading = asyncio.create_task(reader())
-    appending = asyncio.create_task(numbers.append())
-    await numbers.more(50)
-    await fault()
-    await numbers.more(200)
-    numbers.stop()
-    await appending
-    while len(read) < 2 * len(numbers.acknowledged):
-        all_read.clear()
-        await all_read.wait()
-    reading.cancel()
-    with suppress(asyncio.CancelledError):
-        await reading
+    async with asyncio.TaskGroup() as tasks:  # An error of one ends the test.
+        reading = tasks.create_task(reader())
+        appending = tasks.create_task(numbers.append())
+        await numbers.more(50)
+        await fault()
+        await numbers.more(200)
+        numbers.stop()
+        await appending
+        while len(read) < 2 * len(numbers.acknowledged):
+            all_read.clear()
+            await all_read.wait()
+        reading.cancel()
     await log.close()
     return numbers, read
 
@@ -129,6 +127,16 @@ def test_a_broker_that_hangs_is_waited_for_longer_than_a_request_takes(cluster: 
         cluster.pause(1)
         await asyncio.sleep(25)  # Two requests time out; so does the refresh of metadata.
         cluster.resume(1)
+
+    check(*asyncio.run(through(of(cluster), fault)))
+
+
+def test_a_broker_that_is_away_for_18_s_is_waited_for(cluster: Cluster) -> None:
+    async def fault() -> None:
+        cluster.kill(1)
+        await asyncio.sleep(18)  # Longer than a reader asks whether it should have heard something.
+        cluster.start(1)
+        await asyncio.to_thread(cluster.wait)
 
     check(*asyncio.run(through(of(cluster), fault)))
 
