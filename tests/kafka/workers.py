@@ -132,7 +132,7 @@ class Load:
             async with asyncio.TaskGroup() as tasks:
                 for place, domain in enumerate(self.site.domains):
                     tasks.create_task(self._one(log, domain, place))
-                    tasks.create_task(self._pulses(log, domain))
+                    tasks.create_task(self._pulses(domain))
         finally:
             await log.close()
 
@@ -154,9 +154,12 @@ class Load:
                 )
                 acknowledged += numbers
 
-    async def _pulses(self, log: KafkaLog, domain: str) -> None:
-        """Let three collectors beat once a second: a silence of theirs would be our own lag."""
-        sequence = 0
+    async def _pulses(self, domain: str) -> None:
+        """Let three collectors beat once a second: a silence of theirs would be our own lag.
+
+        By connections of their own: what the load has to make up for does not hold them up.
+        """
+        sequence, log = 0, KafkaLog(self.site.kafka)
         while not self._is_over:
             sequence += 1
             pulses = [
@@ -172,6 +175,7 @@ class Load:
             with suppress(LogError):
                 await log.append(LOG, [message], self.site.domains[domain])
             await asyncio.sleep(1.0)
+        await log.close()
 
     def _value(self, domain: str, number: int, place: int) -> bytes:
         sequence = self._frames[domain] = self._frames.get(domain, 0) + 1
