@@ -398,19 +398,21 @@ def _compare_actions(
 ) -> None:
     """Hold actions against the replay, which says them again at each claim as the worker did.
 
-    All must have left by key; one that was said under a claim before its own may be missing.
+    All must have left by key, but what was taken back before anybody could let it leave.
     """
     live = [_as_replayed(value) for value in live]
     keys = [json.loads(value)["idempotency_key"] for value in live]
     strange = sorted(set(live) - set(replay[0]))
-    missing = {json.loads(value)["idempotency_key"] for value in replay[1]} - set(keys)
+    wanted = {one["idempotency_key"]: one for one in map(json.loads, replay[1])}
+    taken_back = {one["parameters"].get("revokes") for one in wanted.values()}
+    missing = wanted.keys() - set(keys) - taken_back
     found.actions += len(set(keys))
     found.outputs += len(live)
     found.repeats += len(keys) - len(set(keys))
     found.foreign += len(strange)
     found.lost += len(missing)
     found.examples += [f"action {one!r}" for one in strange[:2]]
-    found.examples += [f"no action {one}" for one in sorted(missing)[:2]]
+    found.examples += [f"no action {wanted[one]}" for one in sorted(missing)[:2]]
 
 
 def _as_replayed(value: bytes) -> bytes:
