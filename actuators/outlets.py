@@ -100,7 +100,7 @@ async def _post(outlets: Outlets, body: bytes, action: Action) -> Outcome:
     timeout = aiohttp.ClientTimeout(total=outlets.timeout_s)
     tries = AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS_MAX),
-        wait=wait_exponential_jitter(initial=PAUSE_S, max=PAUSE_S_MAX),
+        wait=wait_exponential_jitter(multiplier=PAUSE_S, max=PAUSE_S_MAX),
         retry=retry_if_exception_type((_NotTaken, aiohttp.ClientError, TimeoutError)),
         reraise=True,
     )

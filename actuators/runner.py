@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from actuators.verb import Verb
 from correlator.signatures import Refused
-from firstfault.consumer.duties import Outcome, Turn, skew
+from firstfault.consumer.duties import ACCEPTED_VERBS, Outcome, Turn, skew
 from firstfault.consumer.gate import Gate
 from firstfault.log import Log, LogError, Message, OffsetGoneError, Record
 from schemas.outputs import Action
@@ -87,6 +87,11 @@ class Actuator:
         if not self.gate.is_ours(action):
             return
         turn = self.gate.look(action, _now_us(), record.log_us)
+        if turn.do == "run" and action.verb in ACCEPTED_VERBS and action.reply_to:
+            # The stamp of that answer tells whether our clock can be trusted with what expires.
+            message = Message(action.reply_to.key, self.gate.message(action, "ACCEPTED", {}))
+            await self._append(action.reply_to.topic, message, action.reply_to.partition or 0)
+            turn = self.gate.look(action, _now_us(), record.log_us)
         if turn.do == "run":
             turn = self.gate.begin(action, _now_us(), record.log_us)
         await self._follow(tasks, action, turn)
@@ -134,11 +139,8 @@ class Actuator:
             self._owes.clear()
             try:
                 for owed in self.gate.ledger.owed():
-                    before_us = _now_us()
-                    message = Message(owed.key, owed.value)
-                    offset = await self.log.append(owed.topic, [message], owed.partition)
+                    await self._append(owed.topic, Message(owed.key, owed.value), owed.partition)
                     self.gate.ledger.paid(owed)
-                    await self._compare(owed.topic, owed.partition, offset, before_us)
             except LogError as error:
                 self.on_trouble(f"answers wait: {error}")
                 await asyncio.sleep(PAY_S)
@@ -157,8 +159,14 @@ class Actuator:
             self.gate.ledger.move(ACTIONS, self.partition, self._read_to)
             self._read_to = None
 
-    async def _compare(self, topic: str, partition: int, offset: int, before_us: int) -> None:
-        """Learn how far our clock is off the log's, by the stamp of what we have appended."""
+    async def _append(self, topic: str, message: Message, partition: int) -> None:
+        """Append a message, and learn by its stamp how far our clock is off the log's.
+
+        Raises:
+            LogError: nothing was appended.
+        """
+        before_us = _now_us()
+        offset = await self.log.append(topic, [message], partition)
         after_us = _now_us()
         async for records in self.log.read(topic, offset, partition):
             self.gate.skew_us = skew(before_us, records[0].log_us, after_us)

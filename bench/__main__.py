@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import throughput
 from bench.clock import Figures
+from bench.consumer import consumer
 from bench.incident_storm import incident_storm
 from bench.kafka_log import kafka_log
 from bench.kddi import kddi
@@ -31,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
     "local_log": local_log,
+    "consumer": consumer,
     "kafka_log": kafka_log,
     "link_cut": link_cut,
     "snapshots": snapshots,

@@ -132,32 +132,11 @@ def is_silent(told: list[Accusation], limits: Limits) -> bool:
     """Claim that an entity is silent on as many planes as it takes, whichever one witness is wrong.
 
     A hard fact stands in for none (d5): what has no power is silent on all of them, and a BMC may
-    lie beside a lost management network (X22, C03).
+    lie beside a lost management network (X22, C03). Nor does a plane that one witness alone tells
+    of: who lies beside a lost network tells of the other one (H5).
     """
-    return bool(told) and all(_is_borne_out(told, name, limits) for name in sources(told))
-
-
-def _is_borne_out(told: list[Accusation], name: str, limits: Limits) -> bool:
-    """Claim that the others know of the planes, or of one when a witness told of what it alone saw.
-
-    What dies falls silent everywhere at once; a plane that was lost long before is a lost network,
-    and who then tells of another may be a liar (H5).
-    """
-    others = _silent_us([one for one in told if one.source != name])
-    own = _silent_us([one for one in told if one.source == name])
-    within_us = round(limits.together * 1e6)
-    beside = [
-        plane
-        for plane, at_us in own.items()
-        if plane not in others and any(abs(at_us - one) <= within_us for one in others.values())
-    ]
-    return len(others) + len(beside) >= limits.planes_min
-
-
-def _silent_us(told: list[Accusation]) -> dict[str, int]:
-    """Return since when each plane is silent."""
-    by_age = sorted(told, key=lambda one: -one.since_us)
-    return {plane: one.since_us for one in by_age for plane in one.planes}
+    others = ([one for one in told if one.source != name] for name in sources(told))
+    return bool(told) and all(len(planes(rest)) >= limits.planes_min for rest in others)
 
 
 def shows_silence(step: PlannedStep, planes_min: int) -> bool:

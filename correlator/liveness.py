@@ -9,7 +9,7 @@ from correlator.sightings import clear, raise_symptom
 from correlator.state import SymptomKey
 from schemas.inputs import Event, Pulse
 
-COLLECTOR_SILENT = "collector.silent"
+COLLECTOR_SILENT = "collector.lost"
 COLLECTOR_SILENT_US = 3_000_000
 """A collector beats once a second; three missed beats are a symptom of the collector."""
 

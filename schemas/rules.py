@@ -227,7 +227,7 @@ class Absent(Strict):
 class Unless(Strict):
     """The symptom says nothing while another one stands elsewhere."""
 
-    see: str = Field(description="symptom, e.g. collector.silent")
+    see: str = Field(description="symptom, e.g. collector.lost")
     at: str = Field("self", description="path from the entity, e.g. ^vm.^host")
 
 

@@ -102,7 +102,7 @@ SIGNATURES = (
     signature("app-fault", "app", ("app.down", "self", 0.95), ("app.silent", "self", 0.5)),
     signature("lag-fault", "lag", ("nic.down", "^nic", 0.9), ("host.down", "host", 0.9)),
     signature("nic-fault", "nic", ("nic.down", "self", 0.95), ("nic.flapping", "self", 0.5)),
-    signature("watcher-fault", "collector", ("collector.silent", "self", 0.95)),
+    signature("watcher-fault", "collector", ("collector.lost", "self", 0.95)),
 )
 SYMPTOMS = (
     SymptomSpec("host.down", signals=("host.down",), spurious=1e-4),
@@ -126,7 +126,7 @@ SYMPTOMS = (
         unless_path=parse_path("^vm"),
         spurious=1e-4,
     ),
-    SymptomSpec("collector.silent", signals=("collector.silent",), spurious=1e-4),
+    SymptomSpec("collector.lost", signals=("collector.lost",), spurious=1e-4),
 )
 TELL = {"kind": "policy", "name": "tell", "cause": "*", "confidence": ">= 0.5"}
 POLICIES = (

@@ -1,14 +1,14 @@
 """``firstfault act``: run the actuators of a site on a log."""
 
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from firstfault.cli.running import LASTS, local_log, run_until, say
+from firstfault.cli.running import LASTS, StateFolder, run_until, say, state_folder
 from firstfault.cli.sentences import plain
+from firstfault.cli.site import DomainName, Kafka, Local, Where, open_log
 from firstfault.cli.terminal import BadInput, Format, Output, app, err, out, say_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ EXAMPLE = "firstfault act --local site --verb notify --exec 'logger -t firstfaul
 @app.command(epilog=f"Example: {EXAMPLE}")
 def act(
     *,
-    local: Annotated[Path, typer.Option(help="Folder of the log with actions.", metavar="DIR")],
+    local: Local = None,
+    kafka: Kafka = None,
+    domain: DomainName = "default",
+    state: StateFolder = None,
     config: Annotated[
         Path | None, typer.Option(help="The site's file of actuators.", metavar="FILE")
     ] = None,
@@ -64,7 +67,7 @@ def act(
     trust = Trust(
         read_keys(keys) if keys else None, read_private(signing_key) if signing_key else None
     )
-    duty = Duty(trust, enforce)
+    duty, folder = Duty(trust, enforce), state_folder(state, local)
     if not enforce:
         err.print("dry run: nothing is carried out; --enforce does")
 
@@ -79,12 +82,13 @@ def act(
         out.print(plain(f"{outcome.state} {action.verb} {action.target} ({why})"))
 
     async def whole() -> None:
-        async with local_log(local) as log:
-            place = Place(log, local, say)
+        where = Where(local, kafka, domain)
+        async with open_log(where, must_exist=False) as site:
+            place = Place(site.log, folder, say, site.partition)
             made = [actuator_of(one, duty, place, on_done) for one in actuators]
             await together([one.run() for one in made])
 
-    run_until(partial(whole), duration)
+    run_until(whole, duration)
 
 
 def _actuators(

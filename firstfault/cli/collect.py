@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from firstfault.cli.running import LASTS, local_log, run_until, say
+from firstfault.cli.running import LASTS, StateFolder, run_until, say, state_folder
 from firstfault.cli.sentences import plain
+from firstfault.cli.site import Kafka, Local, Where, open_log
 from firstfault.cli.terminal import BadInput, Format, Output, app, out, say_json
 from schemas.base import document_of
 from schemas.inputs import Event, Input, Level, Pulse
@@ -23,9 +24,9 @@ EXAMPLE = "firstfault collect --source pulse --host compute-3 --dry-run --output
 @app.command(epilog=f"Example: {EXAMPLE}")
 def collect(
     *,
-    local: Annotated[
-        Path | None, typer.Option(help="Folder of the log that inputs go to.", metavar="DIR")
-    ] = None,
+    local: Local = None,
+    kafka: Kafka = None,
+    state: StateFolder = None,
     config: Annotated[
         Path | None, typer.Option(help="The site's file of collectors.", metavar="FILE")
     ] = None,
@@ -51,9 +52,6 @@ def collect(
     from firstfault.edges import EdgesConfig, Place, collector_of, together
 
     edges = _edges(config, source, host, domain)
-    if not dry_run and local is None:
-        msg = "name the log with --local DIR, or print the inputs with --dry-run"
-        raise BadInput(msg)
 
     async def printed(inputs: Sequence[Input]) -> None:
         for one in inputs:
@@ -67,8 +65,9 @@ def collect(
         await together([one.run() for one in made])
 
     async def whole(folder: Path) -> None:
-        async with local_log(folder) as log:
-            place = Place(log, folder, say)
+        where = Where(local, kafka, edges.domain)
+        async with open_log(where, must_exist=False) as site:
+            place = Place(site.log, folder, say, site.partition)
             made = (collector_of(one, edges.domain, place) for one in edges.collectors)
             await together([one.run() for one in made])
 
@@ -77,8 +76,8 @@ def collect(
 
         with tempfile.TemporaryDirectory() as folder:
             run_until(partial(dry, edges, Path(folder)), duration)
-    elif local is not None:
-        run_until(partial(whole, local), duration)
+    else:
+        run_until(partial(whole, state_folder(state, local)), duration)
 
 
 def _edges(

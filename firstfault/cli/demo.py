@@ -12,6 +12,7 @@ from firstfault.cli.graph import write_scene
 from firstfault.cli.replay import play, printer
 from firstfault.cli.score import scored, show_figures
 from firstfault.cli.sentences import incident_title, plain
+from firstfault.cli.site import Kafka
 from firstfault.cli.terminal import BadInput, Format, app, out
 from firstfault.playback import open_playback
 
@@ -59,14 +60,14 @@ def _score_real_data() -> None:
     show_figures(scored(playback), f"{REAL}, rules {playback.rules.name}")
 
 
-def _cut_a_link() -> None:
+def _cut_a_link(kafka: str | None) -> None:
     import asyncio
     import tempfile
 
     from firstfault.live_demo import play
 
     with tempfile.TemporaryDirectory() as folder:
-        moments = asyncio.run(play(Path(folder), out.print))
+        moments = asyncio.run(play(Path(folder), out.print, kafka))
     for ms, text in moments.story():
         out.print(plain(f"{ms:9.1f} ms  {text}"))
     count = "one incident" if moments.incidents == 1 else f"{moments.incidents} incidents"
@@ -81,13 +82,15 @@ def demo(
     live: Annotated[
         bool, typer.Option("--live", help="Cut a link between two network namespaces; as root.")
     ] = False,
+    kafka: Kafka = None,
 ) -> None:
     """Show two recorded faults found and acted upon, with every reason, and a picture of each.
 
-    With --live: a link that is really cut, with the time from the cut to the notice of it.
+    With --live: a link that is really cut, with the time from the cut to the notice of it; with
+    --kafka by way of a cluster on which `firstfault topics create` has made the topics.
     """
     if live:
-        _cut_a_link()
+        _cut_a_link(kafka)
         return
     for name, sentence in SCENES.items():
         _tell(name, sentence, to)

@@ -32,6 +32,27 @@ def seconds(text: str | None) -> float | None:
         raise BadInput(msg) from None
 
 
+StateFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="Folder of what must outlive a restart; with --local that folder, unless named.",
+        metavar="DIR",
+    ),
+]
+
+
+def state_folder(state: Path | None, local: Path | None) -> Path:
+    """Return where a process keeps what must outlive a restart."""
+    folder = state or local
+    if folder is None:
+        msg = (
+            "name the log with --local DIR, or with --kafka and a folder of this machine as --state"
+        )
+        raise BadInput(msg)
+    return folder
+
+
 @asynccontextmanager
 async def local_log(folder: Path) -> AsyncIterator[Log]:
     """Open the log of a folder, and close it afterwards."""

@@ -31,6 +31,8 @@ from schemas.topics import ACTIONS
 
 POLL_S = 0.01
 """How long the loop waits for an action before it looks at what has ended."""
+BUSY_POLL_S = 0.002
+"""The same while something is carried out: its end is waited for."""
 RETRY_S = 1.0
 """Pause before an append that failed is tried again."""
 WORKERS_MAX = 16
@@ -48,6 +50,10 @@ Carry = Callable[[Action], Proof | Outcome | None]
 Tell = Callable[[str], str]
 C = TypeVar("C", bound=Carry)
 T = TypeVar("T", bound=Tell)
+
+
+class _Stopped(Exception):  # noqa: N818 - control flow
+    """`stop` was called before an action could be taken."""
 
 
 @dataclass(frozen=True)
@@ -177,16 +183,25 @@ class ActionConsumer:
         if len(self._runs) >= WORKERS_MAX:
             time.sleep(POLL_S)
             return
-        for came in self._inlet.poll(POLL_S):
+        next_: dict[int, int] = {}
+        for came in self._inlet.poll(BUSY_POLL_S if self._runs else POLL_S):
             while len(self._runs) >= WORKERS_MAX and not self._stopping.is_set():
                 time.sleep(POLL_S)
                 self._settle()
-            if self._stopping.is_set():
-                return  # It is read again: its place was not moved.
-            self._take(came)
-            self._gate.ledger.move(ACTIONS, came.partition, came.record.offset + 1)
+            try:
+                self._take(came)
+            except _Stopped:
+                break  # It is read again: its place is not moved.
+            next_[came.partition] = came.record.offset + 1
+        if not next_:
+            return
+        with self._gate.ledger.at_once():
+            for partition, offset in next_.items():
+                self._gate.ledger.move(ACTIONS, partition, offset)
 
     def _take(self, came: Came) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
         record = came.record
         try:
             action = self._gate.read(record.value, record.log_us)
@@ -203,8 +218,7 @@ class ActionConsumer:
         while turn.do == "run" and action.verb in ACCEPTED_VERBS and not self._accept(action):
             time.sleep(RETRY_S)
             if self._stopping.is_set():
-                msg = "stopped before an action could be accepted; it is read again"
-                raise LogError(msg)
+                raise _Stopped
             turn = self._gate.look(action, _now_us(), stamp_us)  # By now it may have expired.
         return self._gate.begin(action, _now_us(), stamp_us) if turn.do == "run" else turn
 
@@ -266,14 +280,18 @@ class ActionConsumer:
             self._pay()
 
     def _pay(self) -> None:
+        """Append what is owed, in order; what a crash appends twice says the same twice."""
+        last = None
         for owed in self._gate.ledger.owed():
             try:
                 self._append(owed.topic, owed.partition, Message(owed.key, owed.value))
             except LogError as error:
                 log.warning("an answer waits: %s", error)
                 self._retry_s = time.monotonic() + RETRY_S
-                return
-            self._gate.ledger.paid(owed)
+                break
+            last = owed
+        if last is not None:
+            self._gate.ledger.paid(last)
 
 
 def _gate(  # noqa: PLR0913 - what a user says of a consumer

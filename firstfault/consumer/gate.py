@@ -130,9 +130,10 @@ class Gate:
 
     def end(self, action: Action, outcome: Outcome) -> None:
         """Remember how an action ended, and owe its result."""
-        self.ledger.end(action, outcome)
+        with self.ledger.at_once():
+            self.ledger.end(action, outcome)
+            self.answer(action, outcome.state, outcome.proof)
         self.running.discard(action.idempotency_key)
-        self.answer(action, outcome.state, outcome.proof)
 
     def answer(self, action: Action, state: str, proof: Mapping[str, object]) -> None:
         """Owe an answer to where the action says; one that says nowhere gets none."""

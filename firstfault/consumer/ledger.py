@@ -1,7 +1,7 @@
 """What a consumer of actions must not forget: keys, epochs, tokens, places read, answers owed.
 
 One SQLite file that survives a crash at any moment; each change is on the disk before the method
-returns. One consumer uses it, from one thread.
+returns. One consumer uses it, from one thread at a time.
 """
 
 import fcntl
@@ -96,20 +96,20 @@ class Ledger:
         told[_token(action, generation)] = action.fence_token
         news = {what: number for what, number in told.items() if number > self._highest(what)}
         if news:
-            with self._durably():
+            with self.at_once():
                 for what, number in news.items():
                     self._raise(what, number)
 
     def begin(self, action: Action, now_us: int) -> None:
         """Remember that an action is carried out from now on: it never is a second time."""
         until_us = 0 if action.verb in UNLOCKED_VERBS else now_us + lease_us(action)
-        with self._durably():
+        with self.at_once():
             self._enter(action, BEGUN, "{}", until_us)
 
     def end(self, action: Action, outcome: Outcome) -> None:
         """Remember how an action ended."""
         proof = canonical(dict(outcome.proof))
-        with self._durably():
+        with self.at_once():
             done = self._db.execute(
                 "UPDATE entries SET state = ?, proof = ? WHERE key = ?",
                 (outcome.state, proof, action.idempotency_key),
@@ -124,7 +124,7 @@ class Ledger:
         """
         revoked = Outcome("REJECTED", {"reason": "revoked"})
         key = action.parameters.get("revokes", "")
-        with self._durably():
+        with self.at_once():
             row = self._one("SELECT state, proof FROM entries WHERE key = ?", key)
             if row is not None:
                 return None if row[0] == BEGUN else Outcome(row[0], json.loads(row[1]))
@@ -141,14 +141,14 @@ class Ledger:
 
     def move(self, topic: str, partition: int, offset: int) -> None:
         """Remember the offset to read next."""
-        with self._durably():
+        with self.at_once():
             self._db.execute(
                 "INSERT OR REPLACE INTO places VALUES (?, ?)", (f"{topic} {partition}", offset)
             )
 
     def owe(self, topic: str, partition: int, key: str, value: bytes) -> None:
         """Remember a message until it is acknowledged."""
-        with self._durably():
+        with self.at_once():
             self._db.execute(
                 "INSERT INTO owed (topic, part, key, value) VALUES (?, ?, ?, ?)",
                 (topic, partition, key, value),
@@ -160,13 +160,13 @@ class Ledger:
         return [Owed(*row) for row in rows]
 
     def paid(self, owed: Owed) -> None:
-        """Forget a message that was acknowledged."""
-        with self._durably():
-            self._db.execute("DELETE FROM owed WHERE number = ?", (owed.number,))
+        """Forget a message that was acknowledged, and those that were owed before it."""
+        with self.at_once():
+            self._db.execute("DELETE FROM owed WHERE number <= ?", (owed.number,))
 
     def forget(self, now_us: int) -> None:
         """Forget what ended so long ago that it could not run again in any case."""
-        with self._durably():
+        with self.at_once():
             self._db.execute(
                 "DELETE FROM entries WHERE state != 'BEGUN' AND expires_us < ?", (now_us - KEPT_US,)
             )
@@ -208,8 +208,11 @@ class Ledger:
         )
 
     @contextmanager
-    def _durably(self) -> Iterator[None]:
-        """Have all of it on the disk afterwards, or nothing."""
+    def at_once(self) -> Iterator[None]:
+        """Have all changes made within on the disk afterwards, or none; it may be nested."""
+        if self._db.in_transaction:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -238,7 +241,8 @@ def open_ledger(file: Path) -> Ledger:
             lock.close()
             msg = f"{file}: another consumer has this ledger; give each its own"
             raise LogError(msg) from None
-        db = sqlite3.connect(file, isolation_level=None)
+        # A user may make a consumer in one thread and run it in another.
+        db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(_SCHEMA)

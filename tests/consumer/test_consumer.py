@@ -12,7 +12,8 @@ import pytest
 
 from correlator.signatures import signer_of
 from firstfault import Action, ActionConsumer, Outcome, Proof
-from firstfault.log import LogError
+from firstfault.consumer.inlets import LogInlet
+from firstfault.log import LogError, Message
 from schemas.base import document_of, from_microseconds
 from tests.consumer.stories import action, python_path, results, send, signed, site
 from tests.signed import ACTUATOR, DOMAIN, OPERATOR, key_set
@@ -151,6 +152,48 @@ def test_a_precondition_is_asked_of_a_function(tmp_path: Path) -> None:
     send(tmp_path, [signed(action("k1", verb="notify", preconditions=check))])
     assert until(tmp_path, found, 1) == ["REJECTED"]
     assert results(tmp_path)[0].proof["precondition"] == "vm_host of vm:v1 is host:h3 (host:h4)"
+
+
+def test_it_may_run_in_another_thread_than_it_was_made_in(tmp_path: Path) -> None:
+    site(tmp_path)
+    found = consumer(tmp_path)
+    found.on("notify")(lambda given: None)
+    send(tmp_path, [signed(action("k1", verb="notify"))])
+    thread = threading.Thread(target=until, args=(tmp_path, found, 1))
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert [one.state for one in results(tmp_path)] == ["CONFIRMED"]
+
+
+class Deaf(LogInlet):
+    """A log that can be read, and takes nothing."""
+
+    def append(self, topic: str, partition: int, message: Message) -> int:
+        raise LogError(f"{topic} takes nothing now")
+
+
+def test_what_cannot_be_accepted_does_not_run_and_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site(tmp_path)
+    called: list[str] = []
+
+    def fence(given: Action) -> Proof:
+        called.append(given.target)
+        return {"observed_state": "OFF"}
+
+    send(tmp_path, [signed(action("k1", verb="fence", target="host:h1", fence_token=1))])
+    with monkeypatch.context() as deaf:
+        deaf.setattr("firstfault.consumer.consumer.LogInlet", Deaf)
+        found = consumer(tmp_path)
+    found.on("fence")(fence)
+    threading.Timer(0.5, found.stop).start()
+    found.run()
+    assert called == []
+    found = consumer(tmp_path)
+    found.on("fence")(fence)
+    assert until(tmp_path, found, 2) == ["ACCEPTED", "CONFIRMED"]
+    assert called == ["host:h1"]
 
 
 def test_without_keys_one_must_say_so(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ entities = st.sampled_from(
     [*ENTITIES, "nowhere:1", "vm:new", "host:new", "x:y:z", "a:" + "b" * 510]
 )
 signals = st.sampled_from(
-    ["host.down", "vm.down", "app.down", "nic.down", "app.beat", "collector.silent", "none"]
+    ["host.down", "vm.down", "app.down", "nic.down", "app.beat", "collector.lost", "none"]
 )
 attr_values = st.one_of(
     st.none(),

@@ -87,7 +87,12 @@ def test_an_action_waits_for_its_proof(write_pack: WritePack) -> None:
         'confidence: ">= 0.9"\ndo:\n  - fence: {}\n'
         "  - evacuate_vm: {target: $root.vm, needs: fence.confirmed}",
     )
-    seen = "1s h.lost host:h1 plane=mgmt source=p1\n      1s h.lost host:h1 plane=data source=p2"
+    ways = [
+        f"1s h.lost host:h1 plane={way} source={who}"
+        for way in ("mgmt", "data")
+        for who in ("p1", "p2")
+    ]
+    seen = "\n      ".join(ways)
     tests = (
         TESTS.replace(
             "2s v.lost vm:v1 vm:v2\n",

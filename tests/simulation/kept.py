@@ -249,4 +249,14 @@ KEPT = (
         "One method of a fence timed out after the next had given its proof: not in vain (I8, an "
         "oracle that was wrong).",
     ),
+    Kept(
+        400449,
+        "A host lost its management network, and within a second a liar told that it was silent on "
+        "the other: a plane that one witness alone tells of counts for none (H5, X01).",
+    ),
+    Kept(405061, "The same, with a lying BMC beside it."),
+    Kept(
+        401809,
+        "A host that comes back by itself needs nobody to be called (I8, a wrong oracle).",
+    ),
 )

@@ -199,6 +199,10 @@ class Oracles:
 
     def _on_decision(self, name: str, said: Decision) -> None:
         """Remember what a plan waits for: not doubt after the deed, nor what a host returns by."""
+        if said.reason in FINAL_WORDS:
+            self.vain = {
+                one: what for one, what in self.vain.items() if f" {one[1]}:" not in said.text
+            }
         if said.verdict == "act":
             self.acted.add(name)
             self.waiting.pop(name, None)
@@ -232,11 +236,20 @@ class Oracles:
         if age_us > INCIDENT_US and name in self.waiting and name not in self.paged:
             text = f"incident of {entity} waited ({self.waiting[name]}) for {age_us // SECOND_US} s"
             self._broken("I8", f"{text}, nobody was paged", entity.partition(":")[2])
-        vain = [self.vain.pop(one) for one in [*self.vain] if one[0] == name]
+        ended = [
+            (target, *self.vain.pop((of, target))) for of, target in [*self.vain] if of == name
+        ]
+        vain = [(at_us, what) for target, at_us, what in ended if not self._is_well(target, at_us)]
         since_us, what = min(vain, default=(now_us, ""))
         if now_us - since_us > VAIN_US and name not in self.paged:
             text = f"incident of {entity} stood for {(now_us - since_us) // SECOND_US} s"
             self._broken("I8", f"{text} after {what}, nobody was paged", entity.partition(":")[2])
+
+    def _is_well(self, target: str, vain_us: int) -> bool:
+        """Claim that a host came back before a person would have been called for it."""
+        host = self.world.hosts.get(target.partition(":")[2])
+        well_us = None if host is None else host.well_since_us
+        return well_us is not None and well_us - vain_us < INCIDENT_US
 
     def on_action(self, action: Action) -> None:
         """Judge an action as it leaves, by what the log had said until then."""

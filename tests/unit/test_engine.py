@@ -286,7 +286,7 @@ def test_a_collector_that_stops_beating_is_silent_and_its_next_beat_ends_that() 
 
 
 def test_rules_that_do_not_ask_for_silent_collectors_get_none() -> None:
-    quiet = rule_set(symptoms=[s for s in SYMPTOMS if s.name != "collector.silent"])
+    quiet = rule_set(symptoms=[s for s in SYMPTOMS if s.name != "collector.lost"])
     folding = engine(rules=quiet)
     feed(folding, [(0, pulse(1))])
     assert folding.state.alive == {}

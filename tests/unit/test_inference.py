@@ -156,12 +156,12 @@ def test_a_rule_may_refute_a_cause() -> None:
     refuted = SignatureSpec(
         **{
             **{name: getattr(SIGNATURES[1], name) for name in SIGNATURES[1].__slots__},
-            "refuted_by": (RefutationSpec("collector.silent", (), 5 * SECOND_US),),
+            "refuted_by": (RefutationSpec("collector.lost", (), 5 * SECOND_US),),
         }
     )
     rules = rule_set([refuted, *[spec for spec in SIGNATURES if spec.name != "host-fault"]])
-    fresh = of_host("host:r0h0") | {("collector.silent", "host:r0h0"): 6.0}
-    stale = of_host("host:r0h0") | {("collector.silent", "host:r0h0"): 4.0}
+    fresh = of_host("host:r0h0") | {("collector.lost", "host:r0h0"): 6.0}
+    stale = of_host("host:r0h0") | {("collector.lost", "host:r0h0"): 4.0}
     assert roots(explain(fresh, rules=rules)) == ["vm:r0h0v0", "vm:r0h0v1"]
     assert roots(explain(stale, rules=rules)) == ["host:r0h0"]
 

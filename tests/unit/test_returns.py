@@ -89,10 +89,10 @@ def stormy() -> Engine:
 
 def again(second: float, *sources: int) -> list[Row]:
     """Return what observers say again of a dead host."""
-    planes = {8: "mgmt", 9: "storage"}
     return [
-        (second, event(HOST, "host.down", source=f"peer:{n}", attrs={"plane": planes[n]}))
+        (second, event(HOST, "host.down", source=f"peer:{n}", attrs={"plane": plane}))
         for n in sources
+        for plane in ("mgmt", "storage")
     ]
 
 

@@ -398,8 +398,11 @@ def test_an_actuator_knows_who_signed_an_action() -> None:
 def test_a_result_that_names_another_verb_is_none_of_that_action() -> None:
     host, vms = "host:r0h0", ("vm:r0h0v0", "vm:r0h0v1")
     folding = engine(ticks="recorded")
-    rows: list[Row] = [(0, event(host, "host.down", source="a", attrs={"plane": "mgmt"}))]
-    rows += [(0, event(host, "host.down", source="b", attrs={"plane": "storage"}))]
+    rows: list[Row] = [
+        (0, event(host, "host.down", source=source, attrs={"plane": plane}))
+        for source in "ab"
+        for plane in ("mgmt", "storage")
+    ]
     rows += [(0, event(vm, "vm.down", source=vm)) for vm in vms]
     first = feed(folding, [*rows, *((n / 10, Tick()) for n in range(1, 21))])
     fence = next(one for one in first if isinstance(one, Action) and one.verb == "fence")

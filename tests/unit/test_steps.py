@@ -26,6 +26,8 @@ def down(host: str = HOST) -> list[Row]:
     rows: list[Row] = [
         (0.0, event(host, "host.down", source="peer:8", attrs={"plane": "mgmt"}, event_id="e1")),
         (0.0, event(host, "host.down", source="peer:9", attrs={"plane": "storage"})),
+        (0.0, event(host, "host.down", source="peer:8", attrs={"plane": "storage"})),
+        (0.0, event(host, "host.down", source="peer:9", attrs={"plane": "mgmt"})),
     ]
     for v in range(2):
         rows.append((0.1, event(f"vm:{name}v{v}", "vm.down", source=f"peer:{v}")))
