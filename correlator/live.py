@@ -113,7 +113,8 @@ class Voice:
 
     Whoever takes over folds the log from a snapshot on, and says nothing of it: incidents and
     decisions go on after what the ticks say is published; actions once one's own claim is read,
-    for there the engine says again what is still to be done.
+    for there the engine says again what is still to be done. A word that takes back an action is
+    said only once, so it is kept like a decision: it must reach whom that action has reached.
     """
 
     def __init__(self, prefix: str, published_through: int = -1) -> None:
@@ -137,11 +138,11 @@ class Voice:
         elif counts:
             self.may_speak = frame_id.startswith(self._prefix)
             if not self.may_speak:  # The new speaker says those again that still stand.
-                self._waiting = deque(one for one in self._waiting if not _is_action(one))
+                self._waiting = deque(one for one in self._waiting if not _is_said_again(one))
 
     def says(self, told: Iterable[Told]) -> None:
         """Keep what was said until it may leave; an action that may not leave now never does."""
-        self._waiting.extend(one for one in told if self.may_speak or not _is_action(one))
+        self._waiting.extend(one for one in told if self.may_speak or not _is_said_again(one))
 
     def published(self, offset: int) -> None:
         """Know that what was said up to an offset has left, whoever let it out."""
@@ -154,8 +155,9 @@ class Voice:
         return list(self._waiting) if self.may_speak else []
 
 
-def _is_action(told: Told) -> bool:
-    return isinstance(told.output, Action)
+def _is_said_again(told: Told) -> bool:
+    """Claim that the engine says it anew under the next claim, if it still holds then."""
+    return isinstance(told.output, Action) and told.output.verb != "revoke"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from correlator.shell import Shell, Site
 from correlator.worker import GROUP, STANDBY, Hooks, Worker, WorkerSettings, quiet_libraries
 from firstfault.log.control import read_domains
 from firstfault.log.kafka import KafkaLog
+from firstfault.log.kafka_topics import check_topics
 from firstfault.metrics import WorkerMetrics, serve_metrics
 from firstfault.watchdog import SIGNALS, Watchdog
 from schemas.control import DomainMap
@@ -77,6 +78,7 @@ async def serve(wanted: Wanted, sites_of: SitesOf, hooks: Hooks) -> None:
     watchdog.start()
     log, snapshots = KafkaLog(wanted.kafka), KafkaLog(wanted.kafka, append_s=SNAPSHOT_S)
     try:
+        await asyncio.to_thread(check_topics, wanted.kafka)
         sites = sites_of(await read_domains(log))
         group = STANDBY if wanted.standby else GROUP
         settings = WorkerSettings(wanted.kafka, sites, wanted.owner, group, wanted.instance)

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from correlator.live import Told
 from correlator.shell import Means, Shell, Site
 from firstfault.log import LogError, Message, Span, between
 from firstfault.log.local import LocalLog, Retention, open_local
 from firstfault.playback import open_site
+from schemas.outputs import Action
 from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG, SNAPSHOTS
 from tests.log.test_local_run import ONE, OTHER, TOPOLOGY, crash, frame
 
@@ -225,6 +227,34 @@ def test_a_frame_of_another_domain_is_a_dead_letter(tmp_path: Path) -> None:
         assert not await said(log, INCIDENTS)
 
     told(tmp_path, story)
+
+
+def test_an_action_that_is_taken_back_while_nobody_speaks_is_taken_back_by_the_next(
+    tmp_path: Path,
+) -> None:
+    """The engine says a revocation once; the action has left, and may not be done yet."""
+
+    async def story(log: LocalLog) -> None:
+        speaker = await (await Follower(log).recover()).speak()
+        await happen(log, 1, ONE)
+        await speaker.read()
+        (action,) = await said(log, ACTIONS)
+        follower = await Follower(log).recover()
+        fold = follower.shell.partition.domains["default"].fold
+        voice = follower.shell.partition.domains["default"].voice
+        revoked = Action.model_validate(
+            action | {"verb": "revoke", "idempotency_key": "r", "parameters": {"revokes": "a"}}
+        )
+        voice.says([Told(fold.next_offset, 0, revoked), Told(fold.next_offset, 0, _again(action))])
+        await follower.speak()
+        keys = [one["idempotency_key"] for one in await said(log, ACTIONS)]
+        assert keys == [action["idempotency_key"], "r", action["idempotency_key"]]
+
+    told(tmp_path, story)
+
+
+def _again(action: dict[str, Any]) -> Action:
+    return Action.model_validate(action | {"idempotency_key": "muted"})
 
 
 # ---- snapshots -----------------------------------------------------------------------------
