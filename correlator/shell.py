@@ -245,7 +245,7 @@ class Shell:
             if self._asked.get(name, -1) >= self._partition.next_offset:
                 continue  # What was asked for last is not read back yet.
             if live.voice.may_speak:
-                if self._is_tick_due(name, live):
+                if self._tick_due_us(name, live) <= 0:
                     await self._write(name, self._tick(name, live))
             elif self._lease.may_claim(self.number):
                 epoch = live.fold.engine.state.epoch
@@ -257,9 +257,6 @@ class Shell:
         lives = self._partition.domains.items() if self._partition else ()
         ahead_us = [self._tick_due_us(*one) for one in lives if one[1].voice.may_speak]
         return min(ahead_us, default=TICK_US) / 1e6
-
-    def _is_tick_due(self, name: str, live: Live) -> bool:
-        return self._tick_due_us(name, live) <= 0
 
     def _tick_due_us(self, name: str, live: Live) -> int:
         """Ask by how long the last record is read: the log's clock may be another than ours."""

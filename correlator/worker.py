@@ -7,7 +7,6 @@ record in seven). Settings and their reasons: the notes on Kafka of the design.
 """
 
 import asyncio
-import logging
 import os
 import time
 from collections import deque
@@ -326,32 +325,3 @@ class Worker:
         except TimeoutError:
             text = "not all that was read is folded: it is read again at the next start"
             self._hooks.on_trouble(text)
-
-
-class RarelySame(logging.Filter):
-    """Lets a line of a library through once in a while: an outage makes them by the hundred."""
-
-    def __init__(self, pause_s: float = 10.0) -> None:
-        super().__init__()
-        self._pause_s = pause_s
-        self._said_s: dict[tuple[str, int], float] = {}
-        """(logger, line) → when it last spoke; as many as there are lines that speak"""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """See `logging.Filter.filter`."""
-        place, now_s = (record.name, record.lineno), time.monotonic()
-        if now_s - self._said_s.get(place, -self._pause_s) < self._pause_s:
-            return False
-        self._said_s[place] = now_s
-        return True
-
-
-def quiet_libraries() -> None:
-    """Let the libraries' own log say only what is wrong, and the same line only once in a while."""
-    handler = logging.StreamHandler()
-    handler.addFilter(RarelySame())
-    for name in ("aiokafka", "faust", "mode", "kafka"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.WARNING)
-        logger.addHandler(handler)
-        logger.propagate = False
