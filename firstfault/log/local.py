@@ -113,6 +113,10 @@ class LocalLog:
             await asyncio.to_thread(self._queue.put, asked)
         return await told
 
+    async def prepare(self, topics: Sequence[str], partition: int = 0) -> None:
+        """See `Log.prepare`; a file asks nobody where a topic is."""
+        _only_one(partition)
+
     async def read(
         self, topic: str, offset: int, partition: int = 0
     ) -> AsyncIterator[list[Record]]:
