@@ -21,9 +21,10 @@ from bench.incident_storm import PACK
 from bench.local_log import frame
 from correlator.rules import load_pack
 from correlator.shell import Site
-from correlator.worker import Hooks, Worker, WorkerSettings, make_app, quiet_libraries
+from correlator.worker import Hooks, Worker, WorkerSettings, make_app
 from firstfault.log import Message
 from firstfault.log.kafka import KafkaLog
+from firstfault.log.kafka_settings import quiet_libraries
 from firstfault.log.kafka_topics import topics
 from firstfault.playback import spare_collections
 from schemas.kafka import KafkaSettings

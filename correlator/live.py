@@ -96,12 +96,11 @@ class Fold:
         line = input_line(value, stamped.index) if isinstance(stamped.input, SIGNED) else b""
         return self.verifier.refusal(stamped, line)
 
-    def is_tick_due(self, log_us: int) -> bool:
-        """Claim that at a log time a tick is to be appended: a deadline has come, or a second."""
-        return self.tick_due_us(log_us) <= 0
-
     def tick_due_us(self, log_us: int) -> int:
-        """Return how long after a log time a tick is to be appended; not above 0: at once."""
+        """Return how long after a log time a tick is to be appended; not above 0: at once.
+
+        It is due when a deadline has come, or after a second.
+        """
         state, due_us = self.engine.state, self.engine.next_deadline_us()
         since_us = log_us - state.log_us
         ahead_us = TICK_US if due_us is None else min(TICK_US, due_us - state.live_us)

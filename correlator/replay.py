@@ -15,8 +15,6 @@ DRAIN_US = 3_600_000_000
 TICKS_MAX = 1_000_000
 """Ticks synthesised between two inputs; more means that a deadline does not move."""
 
-OnOutput = Callable[[Stamped, Output], None]
-
 
 def engine_for(
     topology: Topology, rules: RuleSet, domain: str, ticks: str = "synthesised"

@@ -27,12 +27,15 @@ from firstfault.log.frames import FrameWriter
 from schemas.inputs import OwnerClaim, Tick
 from schemas.keys import KeySet
 from schemas.outputs import Action
-from schemas.topics import LOG
+from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG
 
 SLICE_S = 0.01
 """So long records are folded before what was said leaves, and others have their turn."""
 SNAPSHOT_RECORDS = 1_000
 """A snapshot is worth its trouble after so many records; a quiet partition is folded again fast."""
+
+SPOKEN = (LOG, INCIDENTS, DECISIONS, ACTIONS, DEAD_LETTERS)
+"""What it appends to in the hot path."""
 
 OnTold = Callable[[Told], None]
 
@@ -106,6 +109,7 @@ class Shell:
         Raises:
             LogError: the log no longer holds what follows.
         """
+        await self._log.prepare(SPOKEN, self.number)
         span = await self._log.span(LOG, self.number)
         lives = {name: await self._started(site, span) for name, site in self._sites.items()}
         first = min(live.fold.next_offset for live in lives.values())
@@ -245,7 +249,7 @@ class Shell:
             if self._asked.get(name, -1) >= self._partition.next_offset:
                 continue  # What was asked for last is not read back yet.
             if live.voice.may_speak:
-                if self._is_tick_due(name, live):
+                if self._tick_due_us(name, live) <= 0:
                     await self._write(name, self._tick(name, live))
             elif self._lease.may_claim(self.number):
                 epoch = live.fold.engine.state.epoch
@@ -253,13 +257,18 @@ class Shell:
                 await self._write(name, claim)
 
     def ahead_s(self) -> float:
-        """Return how long it is until a tick is due, as far as is known now; 0 or less: at once."""
-        lives = self._partition.domains.items() if self._partition else ()
-        ahead_us = [self._tick_due_us(*one) for one in lives if one[1].voice.may_speak]
-        return min(ahead_us, default=TICK_US) / 1e6
+        """Return how long it is until a tick is due, as far as is known now; 0 or less: at once.
 
-    def _is_tick_due(self, name: str, live: Live) -> bool:
-        return self._tick_due_us(name, live) <= 0
+        What was asked for and is not read back yet is no longer due.
+        """
+        if self._partition is None:
+            return TICK_US / 1e6
+        ahead_us = [
+            self._tick_due_us(name, live)
+            for name, live in self._partition.domains.items()
+            if live.voice.may_speak and self._asked.get(name, -1) < self._partition.next_offset
+        ]
+        return min(ahead_us, default=TICK_US) / 1e6
 
     def _tick_due_us(self, name: str, live: Live) -> int:
         """Ask by how long the last record is read: the log's clock may be another than ours."""

@@ -7,7 +7,6 @@ record in seven). Settings and their reasons: the notes on Kafka of the design.
 """
 
 import asyncio
-import logging
 import os
 import time
 from collections import deque
@@ -37,7 +36,7 @@ just resumed waited for that of the others: p99 1.2 s."""
 QUEUE_MAX = 256
 """Records of a partition that wait to be folded; past it Faust stops reading, which is meant."""
 LOOK_S = 0.05
-"""How often it is asked what is due: the wire page, "Time comes from the log"."""
+"""How often it is asked at the least what is due; a deadline that is nearer is not waited past."""
 SNAPSHOT_S = 10.0
 DRAIN_S = 2.0
 """What was read may take so long to be folded at a clean stop."""
@@ -150,6 +149,7 @@ class _Reader:
 
     shell: Shell
     on_recovered: Callable[[], None]
+    on_folded: Callable[[Shell], None]
     waiting: "asyncio.Queue[EventT[bytes]]" = field(
         default_factory=lambda: asyncio.Queue(QUEUE_MAX)
     )
@@ -167,6 +167,7 @@ class _Reader:
                 events.append(self.waiting.get_nowait())
             self.open.extend(events)
             await self.shell.fold([_record(event) for event in events])
+            self.on_folded(self.shell)
             while self.open and self.open[0].message.offset <= self.shell.published:
                 self.open.popleft().ack()
 
@@ -196,6 +197,9 @@ class Worker:
         self._means = Means(log, snapshots, self._lease, hooks.on_told)
         self._readers: dict[int, _Reader] = {}
         self._stopping = asyncio.Event()
+        self._sooner = asyncio.Event()
+        self._look_s = 0.0
+        """When it is looked next, own clock"""
         self._error: BaseException | None = None
         self.snapshots = 0
         self.snapshot_failures = 0
@@ -275,7 +279,7 @@ class Worker:
         if not sites:
             return None  # No domain is there.
         shell = Shell(self._means, number, sites)
-        reader = self._readers[number] = _Reader(shell, self._hooks.on_recovered)
+        reader = self._readers[number] = _Reader(shell, self._hooks.on_recovered, self._hastens)
         reader.task = self._watched(reader.run())
         return reader
 
@@ -291,7 +295,19 @@ class Worker:
             shells = [reader.shell for reader in self._readers.values()]
             with suppress(LogError):  # A claim or a tick: what is still due is asked for again.
                 await asyncio.gather(*(shell.look() for shell in shells))
-            await asyncio.sleep(LOOK_S)
+            ahead_s = min([shell.ahead_s() for shell in shells], default=LOOK_S)
+            # Not above 0: the look before failed, and is not to be tried without a pause.
+            pause_s = min(LOOK_S, ahead_s) if ahead_s > 0 else LOOK_S
+            self._sooner.clear()
+            self._look_s = time.monotonic() + pause_s
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._sooner.wait()
+
+    def _hastens(self, shell: Shell) -> None:
+        """Look sooner where what was just folded has a deadline before the next look."""
+        if time.monotonic() + shell.ahead_s() < self._look_s:
+            self._sooner.set()
 
     async def _snapshots(self) -> None:
         while True:
@@ -326,32 +342,3 @@ class Worker:
         except TimeoutError:
             text = "not all that was read is folded: it is read again at the next start"
             self._hooks.on_trouble(text)
-
-
-class RarelySame(logging.Filter):
-    """Lets a line of a library through once in a while: an outage makes them by the hundred."""
-
-    def __init__(self, pause_s: float = 10.0) -> None:
-        super().__init__()
-        self._pause_s = pause_s
-        self._said_s: dict[tuple[str, int], float] = {}
-        """(logger, line) → when it last spoke; as many as there are lines that speak"""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """See `logging.Filter.filter`."""
-        place, now_s = (record.name, record.lineno), time.monotonic()
-        if now_s - self._said_s.get(place, -self._pause_s) < self._pause_s:
-            return False
-        self._said_s[place] = now_s
-        return True
-
-
-def quiet_libraries() -> None:
-    """Let the libraries' own log say only what is wrong, and the same line only once in a while."""
-    handler = logging.StreamHandler()
-    handler.addFilter(RarelySame())
-    for name in ("aiokafka", "faust", "mode", "kafka"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.WARNING)
-        logger.addHandler(handler)
-        logger.propagate = False

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from correlator.shell import Shell, Site
-from correlator.worker import GROUP, STANDBY, Hooks, Worker, WorkerSettings, quiet_libraries
+from correlator.worker import GROUP, STANDBY, Hooks, Worker, WorkerSettings
 from firstfault.log.control import read_domains
 from firstfault.log.kafka import KafkaLog
+from firstfault.log.kafka_settings import quiet_libraries
 from firstfault.log.kafka_topics import check_topics
 from firstfault.metrics import WorkerMetrics, serve_metrics
 from firstfault.watchdog import SIGNALS, Watchdog

@@ -8,7 +8,7 @@ import typer
 
 from firstfault.cli.running import LASTS, StateFolder, run_until, say, state_folder
 from firstfault.cli.sentences import plain
-from firstfault.cli.site import DomainName, Kafka, Local, Where, open_log
+from firstfault.cli.site import DomainName, Kafka, Local, Where, open_site
 from firstfault.cli.terminal import BadInput, Format, Output, app, err, out, say_json
 
 if TYPE_CHECKING:
@@ -81,9 +81,12 @@ def act(
         why = ", ".join(str(one) for one in proof.values())
         out.print(plain(f"{outcome.state} {action.verb} {action.target} ({why})"))
 
+    from firstfault.log.kafka_settings import quiet_libraries
+
     async def whole() -> None:
         where = Where(local, kafka, domain)
-        async with open_log(where, must_exist=False) as site:
+        async with open_site(where, must_exist=False) as site:
+            quiet_libraries()  # It waits out an outage: who looks for the reason finds a line.
             place = Place(site.log, folder, say, site.partition)
             made = [actuator_of(one, duty, place, on_done) for one in actuators]
             await together([one.run() for one in made])

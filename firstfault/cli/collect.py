@@ -10,7 +10,7 @@ import typer
 
 from firstfault.cli.running import LASTS, StateFolder, run_until, say, state_folder
 from firstfault.cli.sentences import plain
-from firstfault.cli.site import Kafka, Local, Where, open_log
+from firstfault.cli.site import Kafka, Local, Where, open_site
 from firstfault.cli.terminal import BadInput, Format, Output, app, out, say_json
 from schemas.base import document_of
 from schemas.inputs import Event, Input, Level, Pulse
@@ -64,9 +64,12 @@ def collect(
         )
         await together([one.run() for one in made])
 
+    from firstfault.log.kafka_settings import quiet_libraries
+
     async def whole(folder: Path) -> None:
         where = Where(local, kafka, edges.domain)
-        async with open_log(where, must_exist=False) as site:
+        async with open_site(where, must_exist=False) as site:
+            quiet_libraries()  # It waits out an outage: who looks for the reason finds a line.
             place = Place(site.log, folder, say, site.partition)
             made = (collector_of(one, edges.domain, place) for one in edges.collectors)
             await together([one.run() for one in made])

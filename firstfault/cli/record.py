@@ -1,19 +1,16 @@
 """``firstfault record``: a stretch of a live log, written down for `replay`."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from firstfault.cli.replay import Bar, moment
+from firstfault.cli.replay import Bar, From, To, moment
 from firstfault.cli.sentences import plain
-from firstfault.cli.site import Kafka, Local
+from firstfault.cli.site import Kafka, Local, open_log
 from firstfault.cli.terminal import (
-    BadInput,
     Format,
     Output,
     TopologyFile,
@@ -25,39 +22,6 @@ from firstfault.cli.terminal import (
 from firstfault.log import Log
 from firstfault.recording import TOPOLOGIES, Stretch, Written, whole
 from firstfault.recording import record as write
-from schemas.topics import LOCAL_FILE
-
-
-@asynccontextmanager
-async def opened_log(local: Path | None, kafka: str | None) -> AsyncIterator[Log]:
-    """Open the log that the options name, and close it.
-
-    Raises:
-        BadInput: they name none, or two.
-        LogError: it cannot be opened.
-    """
-    log: Log
-    if (local is None) == (kafka is None):
-        msg = "where is the log? give either --local DIR or --kafka BOOTSTRAP"
-        raise BadInput(msg)
-    if local is not None:
-        from firstfault.log.local import open_local
-
-        if not (local / LOCAL_FILE).is_file():
-            msg = f"{local}: there is no {LOCAL_FILE}"
-            raise BadInput(msg)
-        log = open_local(local)
-    else:
-        from firstfault.kafka import kafka_settings
-        from firstfault.log.kafka import KafkaLog
-        from firstfault.log.kafka_settings import only_our_words
-
-        only_our_words()
-        log = KafkaLog(kafka_settings(kafka or ""))
-    try:
-        yield log
-    finally:
-        await log.close()
 
 
 async def written(folder: Path, log: Log, stretch: Stretch) -> Written:
@@ -85,14 +49,8 @@ def record(
         str | None, typer.Option(help="Name of the domain, where the log has several.")
     ] = None,
     topology: TopologyFile = None,
-    start: Annotated[
-        str | None,
-        typer.Option("--from", help="First log time: RFC 3339, or +90s.", metavar="TIME"),
-    ] = None,
-    end: Annotated[
-        str | None,
-        typer.Option("--to", help="Log time to stop before: RFC 3339, or +90s.", metavar="TIME"),
-    ] = None,
+    start: From = None,
+    end: To = None,
     output: Output = Format.text,
 ) -> None:
     """Write what is in a log now to a folder that `firstfault replay` takes.
@@ -103,7 +61,7 @@ def record(
     first, last = moment("--from", start), moment("--to", end)
 
     async def all_of_it() -> tuple[Stretch, Written]:
-        async with opened_log(local, kafka) as log:
+        async with open_log(local, kafka) as log:
             there = await whole(log, domain)
             file = topology or there.topology
             stretch = replace(there, topology=file, start=first, end=last)

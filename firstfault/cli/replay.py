@@ -37,6 +37,14 @@ from firstfault.playback import (
 )
 from schemas.keys import KeySet
 
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="First log time: RFC 3339, or +90s.", metavar="TIME"),
+]
+To = Annotated[
+    str | None,
+    typer.Option("--to", help="Log time to stop before: RFC 3339, or +90s.", metavar="TIME"),
+]
 PATIENCE_S = 1.0
 """A replay that takes longer shows how far it is."""
 
@@ -203,11 +211,12 @@ def _recorded(log: Path | None, kafka: str | None, domain: str | None) -> Iterat
     if log is not None:
         yield log
         return
-    from firstfault.cli.record import opened_log, written
+    from firstfault.cli.record import written
+    from firstfault.cli.site import open_log
     from firstfault.recording import whole
 
     async def all_of_it(folder: Path) -> None:
-        async with opened_log(None, kafka) as found:
+        async with open_log(None, kafka) as found:
             await written(folder, found, await whole(found, domain))
 
     with TemporaryDirectory(prefix="firstfault-") as folder:
@@ -231,14 +240,8 @@ def replay(
     speed: Annotated[
         str, typer.Option(help="Times as fast as it happened, or max.", metavar="X")
     ] = "max",
-    start: Annotated[
-        str | None,
-        typer.Option("--from", help="First log time: RFC 3339, or +90s.", metavar="TIME"),
-    ] = None,
-    end: Annotated[
-        str | None,
-        typer.Option("--to", help="Log time to stop before: RFC 3339, or +90s.", metavar="TIME"),
-    ] = None,
+    start: From = None,
+    end: To = None,
     domain: Annotated[
         str | None, typer.Option(help="Name of the domain, in place of the recording's own.")
     ] = None,

@@ -17,8 +17,8 @@ from correlator.recorded import Said
 from correlator.rules import RuleSet
 from correlator.topology import Topology
 from firstfault.cli.replay import printer
-from firstfault.cli.running import LASTS, local_log, run_until, say, seconds
-from firstfault.cli.site import Owner, owner_of
+from firstfault.cli.running import LASTS, run_until, say, seconds
+from firstfault.cli.site import Owner, open_log, owner_of
 from firstfault.cli.terminal import (
     BadInput,
     Format,
@@ -173,7 +173,7 @@ def _run_local(
     duty = Duty(trust, edges.is_enforced)
 
     async def whole() -> None:
-        async with local_log(folder) as log, alone(folder):
+        async with open_log(folder, None, must_exist=False) as log, alone(folder):
             err.print(f"{folder}: reading the log of {given.domain}", markup=False)
             beside = edges_of(edges.config, Place(log, folder, say), duty)
             correlator = Correlator(log, given.site(), show)

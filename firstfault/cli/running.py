@@ -1,17 +1,15 @@
-"""What commands share that run until they are told to end: how long, by which signal, on what."""
+"""What commands share that run until they are told to end: how long, by which signal."""
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from firstfault.cli import site
 from firstfault.cli.terminal import BadInput, err
-from firstfault.log import Log
-from schemas.base import parse_duration
 
 LASTS = Annotated[
     str | None, typer.Option("--for", help="End after so long, e.g. 10s.", metavar="TIME")
@@ -25,11 +23,7 @@ def say(sentence: str) -> None:
 
 def seconds(text: str | None) -> float | None:
     """Return what `--for` says; None: for ever."""
-    try:
-        return None if text is None else parse_duration(text)
-    except ValueError as error:
-        msg = f"--for {text}: {error}"
-        raise BadInput(msg) from None
+    return None if text is None else site.seconds("--for", text)
 
 
 StateFolder = Annotated[
@@ -51,18 +45,6 @@ def state_folder(state: Path | None, local: Path | None) -> Path:
         )
         raise BadInput(msg)
     return folder
-
-
-@asynccontextmanager
-async def local_log(folder: Path) -> AsyncIterator[Log]:
-    """Open the log of a folder, and close it afterwards."""
-    from firstfault.log.local import open_local
-
-    log = open_local(folder)
-    try:
-        yield log
-    finally:
-        await log.close()
 
 
 def run_until(work: Callable[[], Awaitable[None]], duration: str | None) -> None:

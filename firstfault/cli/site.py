@@ -95,26 +95,23 @@ class Where:
 
 
 @asynccontextmanager
-async def open_log(where: Where, *, must_exist: bool = True) -> AsyncIterator["Site"]:
-    """Open a site's log; the one place where commands say which kind it is.
+async def open_log(
+    local: Path | None, kafka: str | None, *, must_exist: bool = True
+) -> AsyncIterator[Log]:
+    """Open a log, and close it; the one place where commands say which kind it is.
 
     Raises:
         BadInput: neither or both are named, or there is no log.
         LogError: it cannot be opened.
     """
-    from firstfault.operations import Site
-
-    if (where.local is None) == (where.kafka is None):
-        msg = "say where the log is: --local DIR, or --kafka HOST:PORT"
+    if (local is None) == (kafka is None):
+        msg = "where is the log? give either --local DIR or --kafka HOST:PORT"
         raise BadInput(msg)
-    if where.local is not None:
-        site = Site(_local(where.local, must_exist=must_exist), where.domain)
-    else:
-        site = await _kafka(str(where.kafka), where.domain)
+    log = _on_kafka(str(kafka)) if local is None else _local(local, must_exist=must_exist)
     try:
-        yield site
+        yield log
     finally:
-        await site.log.close()
+        await log.close()
 
 
 def _local(folder: Path, *, must_exist: bool) -> Log:
@@ -126,25 +123,40 @@ def _local(folder: Path, *, must_exist: bool) -> Log:
     return open_local(folder)
 
 
-async def _kafka(bootstrap: str, domain: str) -> "Site":
-    """Return a domain of a cluster, where its map says; without a map, in the first partition."""
+def _on_kafka(bootstrap: str) -> Log:
+    import logging
+
     from firstfault.kafka import kafka_settings
-    from firstfault.log.control import read_domains
     from firstfault.log.kafka import KafkaLog
+    from firstfault.log.kafka_settings import quiet_libraries
+
+    quiet_libraries(logging.CRITICAL)  # A command says itself what is wrong.
+    return KafkaLog(kafka_settings(bootstrap))
+
+
+@asynccontextmanager
+async def open_site(where: Where, *, must_exist: bool = True) -> AsyncIterator["Site"]:
+    """Open a site's log, and find the domain in it.
+
+    Raises:
+        BadInput: there is no such log, or no such domain in it.
+        LogError: it cannot be opened.
+    """
+    async with open_log(where.local, where.kafka, must_exist=must_exist) as log:
+        yield await _placed(log, where.domain)
+
+
+async def _placed(log: Log, domain: str) -> "Site":
+    """Return a domain where the log's map says; without a map, in the first partition."""
+    from firstfault.log.control import read_domains
     from firstfault.operations import Site, meant
 
-    log = KafkaLog(kafka_settings(bootstrap))
-    try:
-        domains = await read_domains(log)
-        if domains is None:
-            return Site(log, domain)
-        if domain in domains.by_name:
-            return Site(log, domain, domains.by_name[domain].partition, domains.log_generation)
-        like = " or ".join(meant(domain, domains.by_name)) or ", ".join(domains.by_name)
-    except BaseException:
-        await log.close()
-        raise
-    await log.close()
+    domains = await read_domains(log)
+    if domains is None:
+        return Site(log, domain)
+    if domain in domains.by_name:
+        return Site(log, domain, domains.by_name[domain].partition, domains.log_generation)
+    like = " or ".join(meant(domain, domains.by_name)) or ", ".join(domains.by_name)
     msg = f"--domain {domain}: no domain of this log; did you mean {like}?"
     raise BadInput(msg)
 
@@ -153,7 +165,7 @@ def in_site(where: Where, do: "Callable[[Site], Awaitable[T]]", *, must_exist: b
     """Do something with a site's log, and return what it returns."""
 
     async def whole() -> T:
-        async with open_log(where, must_exist=must_exist) as site:
+        async with open_site(where, must_exist=must_exist) as site:
             return await do(site)
 
     return asyncio.run(whole())

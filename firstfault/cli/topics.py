@@ -1,6 +1,7 @@
 """``firstfault topics``: the topics of a Kafka cluster, made, checked, or only planned."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from firstfault.cli.terminal import (
     say_json,
 )
 from firstfault.kafka import kafka_settings, read_domain_file
-from firstfault.log.kafka_settings import only_our_words
+from firstfault.log.kafka_settings import quiet_libraries
 from firstfault.log.kafka_topics import (
     PARTITIONS,
     PARTITIONS_MAX,
@@ -66,7 +67,7 @@ def create(
 
     Nothing that is there is changed. What is not as it must be is told, with exit code 1.
     """
-    only_our_words()
+    quiet_libraries(logging.CRITICAL)
     settings = kafka_settings(kafka)
     given = read_domain_file(domains) if domains else None
     with topics(settings) as there:
@@ -99,7 +100,7 @@ async def _published(settings: KafkaSettings, given: DomainMap, partitions: int)
 @group.command(epilog=f"Example: {MADE} && firstfault topics check --kafka localhost:9092")
 def check(kafka: Kafka, *, output: Output = Format.text) -> None:
     """Say of each topic what is not as it must be, and how to mend it; exit code 1 if anything."""
-    only_our_words()
+    quiet_libraries(logging.CRITICAL)
     with topics(kafka_settings(kafka)) as there:
         wants = there.wanted()
         faults = there.amiss(wants)

@@ -63,6 +63,14 @@ class Log(Protocol):
         """
         ...
 
+    async def prepare(self, topics: Sequence[str], partition: int = 0) -> None:
+        """Make ready to append, so that the first append to a topic is as fast as the next.
+
+        Raises:
+            LogError: a topic is not there.
+        """
+        ...
+
     def read(self, topic: str, offset: int, partition: int = 0) -> AsyncIterator[list[Record]]:
         """Yield the records from an offset on, in order, waiting for more for ever.
 

@@ -13,8 +13,9 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -65,6 +66,7 @@ CLOSED = "the log is closed; nothing was appended"
 
 _Client = Any
 """Of aiokafka, which comes without types; None where there is none."""
+Sending = Coroutine[None, None, int]
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -88,15 +90,13 @@ class KafkaLog:
         """See `Log.append`; after a `LogError` a message may be there all the same."""
         check_messages(topic, messages)
         place = TopicPartition(self.settings.named(topic), partition)
-        producer = None
-        try:
-            async with asyncio.timeout(self._append_s):
-                producer = await self._started()
-                return await producer.unless_lost(self._sent(producer, place, messages))
-        except (KafkaError, TimeoutError) as error:
-            self._known.discard(place)
-            await self._give_up(producer)
-            raise LogError(_said(place, error)) from error
+        return await self._produced(place, lambda producer: self._sent(producer, place, messages))
+
+    async def prepare(self, topics: Sequence[str], partition: int = 0) -> None:
+        """See `Log.prepare`: aiokafka learns where a topic is when it first sends, in 100 ms."""
+        places = [TopicPartition(self.settings.named(topic), partition) for topic in topics]
+        for place in places:
+            await self._produced(place, partial(self._located, place))
 
     async def read(
         self, topic: str, offset: int, partition: int = 0
@@ -145,6 +145,23 @@ class KafkaLog:
             await self._give_up(self._producer)
 
     # ---- what is asked, and of whom ------------------------------------------------------------
+
+    async def _produced(self, place: TopicPartition, do: "Callable[[_Producer], Sending]") -> int:
+        """Do something with the producer; give it up where that fails."""
+        producer = None
+        try:
+            async with asyncio.timeout(self._append_s):
+                producer = await self._started()
+                return await producer.unless_lost(do(producer))
+        except (KafkaError, TimeoutError) as error:
+            self._known.discard(place)
+            await self._give_up(producer)
+            raise LogError(_said(place, error)) from error
+
+    async def _located(self, place: TopicPartition, producer: "_Producer") -> int:
+        """Let a producer learn who leads the partitions of a topic; return how many there are."""
+        await self._check_there(producer.client.client, place)
+        return len(await producer.client.partitions_for(place.topic))
 
     async def _sent(
         self, producer: "_Producer", place: TopicPartition, messages: Sequence[Message]
@@ -291,7 +308,7 @@ class _Producer:
         """Of each partition, so that the messages of one append stay together."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def unless_lost(self, sent: Coroutine[None, None, int]) -> int:
+    async def unless_lost(self, sent: Sending) -> int:
         """Return what comes of sending.
 
         Raises:

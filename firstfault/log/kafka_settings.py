@@ -5,6 +5,7 @@ Reads the files that the settings name: certificates and the password.
 
 import logging
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,6 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         options["sasl_plain_username"] = settings.sasl.user
         options["sasl_plain_password"] = password(settings)
     return options
-
-
-def only_our_words() -> None:
-    """Keep the clients' own log quiet, in a command that says itself what is wrong."""
-    for name in ("aiokafka", "kafka"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def security_protocol(settings: KafkaSettings) -> str:
@@ -85,3 +80,32 @@ def password(settings: KafkaSettings) -> str | None:
     except (OSError, UnicodeError) as error:
         msg = f"{file}: {error}"
         raise LogError(msg) from error
+
+
+class RarelySame(logging.Filter):
+    """Lets a line of a library through once in a while: an outage makes them by the hundred."""
+
+    def __init__(self, pause_s: float = 10.0) -> None:
+        super().__init__()
+        self._pause_s = pause_s
+        self._said_s: dict[tuple[str, int], float] = {}
+        """(logger, line) → when it last spoke; as many as there are lines that speak"""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`."""
+        place, now_s = (record.name, record.lineno), time.monotonic()
+        if now_s - self._said_s.get(place, -self._pause_s) < self._pause_s:
+            return False
+        self._said_s[place] = now_s
+        return True
+
+
+def quiet_libraries(least: int = logging.WARNING) -> None:
+    """Let the libraries' own log say only what is wrong, and the same line only once in a while."""
+    handler = logging.StreamHandler()
+    handler.addFilter(RarelySame())
+    for name in ("aiokafka", "faust", "mode", "kafka"):
+        logger = logging.getLogger(name)
+        logger.setLevel(least)
+        logger.handlers = [handler]
+        logger.propagate = False

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from firstfault.log import (
     LogError,
@@ -87,6 +88,9 @@ class LocalLog:
     def __post_init__(self) -> None:
         """Begin to write; reading opens a connection of its own for each reader."""
         self._queue: queue.Queue[_Append | None] = queue.Queue(QUEUE_MAX)
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]
+        self._turns = WeakKeyDictionary()
+        """Of those who append, one a loop."""
         self._readers: set[_Reader] = set()
         self._trimmed_s = time.monotonic()
         self._closed = False
@@ -107,11 +111,18 @@ class LocalLog:
                 loop.call_soon_threadsafe(_tell, told, outcome)
 
         asked = _Append(topic, messages, done)
-        try:
-            self._queue.put_nowait(asked)
-        except queue.Full:
-            await asyncio.to_thread(self._queue.put, asked)
+        # A lock lets in whoever has waited longest: nobody overtakes, or a producer's later frame
+        # would stand before an earlier one, which then passes for a double.
+        async with self._turns.setdefault(loop, asyncio.Lock()):
+            try:
+                self._queue.put_nowait(asked)
+            except queue.Full:
+                await asyncio.to_thread(self._queue.put, asked)
         return await told
+
+    async def prepare(self, topics: Sequence[str], partition: int = 0) -> None:
+        """See `Log.prepare`; a file asks nobody where a topic is."""
+        _only_one(partition)
 
     async def read(
         self, topic: str, offset: int, partition: int = 0

@@ -33,6 +33,9 @@ class Beats:
         ]
         return offset
 
+    async def prepare(self, topics: Sequence[str], partition: int = 0) -> None:
+        raise NotImplementedError
+
     def read(self, topic: str, offset: int, partition: int = 0) -> AsyncIterator[list[Record]]:
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firstfault.log import Log, LogError, OffsetGoneError
+from firstfault.log import Log, LogError, OffsetGoneError, local
 from firstfault.log.local import Retention, open_local
 from schemas.topics import LOG as TOPIC
 from tests.log import contract
@@ -56,6 +56,20 @@ def test_a_log_keeps_what_its_bounds_allow_and_counts_on(tmp_path: Path) -> None
         assert await log.append(TOPIC, messages("4444")) == begun + 4
 
     told(log, story)
+
+
+def test_appends_that_wait_to_be_let_in_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "QUEUE_MAX", 4)
+
+    async def story(log: Log) -> None:
+        begun = await asyncio.gather(
+            *(log.append(TOPIC, messages(str(number))) for number in range(300))
+        )
+        assert begun == sorted(begun)
+
+    told(open_local(tmp_path), story)
 
 
 KILLED = """

@@ -148,7 +148,7 @@ def test_a_log_without_a_map_has_the_domain_of_its_first_frame(tmp_path: Path) -
 def test_where_the_log_is_must_be_said_once(tmp_path: Path) -> None:
     for options in ("", "--local a --kafka b:1"):
         assert "give either" in invoke("record {} " + options, tmp_path / "out", code=2).output
-    assert "there is no firstfault.db" in invoke("record o --local {}", tmp_path, code=2).output
+    assert "no log there" in invoke("record o --local {}", tmp_path, code=2).output
     assert "give either" in invoke("replay", code=2).output
     assert "give either" in invoke("replay a --kafka b:1", code=2).output
 
