@@ -6,9 +6,9 @@ Keeps: I6 (one idempotency key per effect).
 """
 
 from correlator.domain import Domain
-from correlator.doubts import AGAIN_US, must_wait
-from correlator.evidence import event_ids
-from correlator.plans import FINAL, TELLING, PlannedStep, Reason, attempts
+from correlator.doubts import AGAIN_US, ends_root, must_wait, worked_on
+from correlator.evidence import accusations, event_ids, is_silent, sources, standing
+from correlator.plans import FINAL, TELLING, Plan, PlannedStep, Reason, attempts
 from correlator.state import IncidentState, Sent
 from correlator.targets import most_often
 from schemas.base import digest, from_microseconds, kind_of
@@ -23,6 +23,7 @@ from schemas.outputs import (
     Precondition,
     ReplyTo,
 )
+from schemas.rules import Step
 
 LATE_US = 1_000_000
 """Grace past the validity of an action before its result is no longer waited for."""
@@ -105,11 +106,31 @@ def send_again(domain: Domain) -> None:
     for incident, sent in [(one, sent) for _, one in known for sent in one.sent]:
         if sent.epoch == state.epoch or sent.state in FINAL or sent.due_us <= state.live_us:
             continue
-        if sent.verb in DESTRUCTIVE_VERBS and must_wait(domain, sent.target):
+        if sent.verb in DESTRUCTIVE_VERBS and not _may_leave_again(domain, incident, sent):
             state.wake(state.live_us + AGAIN_US, "again")
         else:
             sent.epoch = state.epoch
             domain.out.append(_action(domain, incident, sent))
+
+
+def _may_leave_again(domain: Domain, incident: IncidentState, sent: Sent) -> bool:
+    """Claim that what was decided may leave now, though the world has moved on since (I3, I4).
+
+    A host that has come back is not ended after all, and nothing is brought to one that is worked
+    on by now.
+    """
+    to = sent.placement.get("destination")
+    if must_wait(domain, sent.target) or (to and worked_on(domain, str(to))):
+        return False
+    policy = next((one for one in domain.rules.policies if one.name == sent.policy), None)
+    if sent.verb != "fence" or policy is None:
+        return True
+    plan = Plan(domain, incident, policy)
+    step = PlannedStep(plan, sent.step, "fence", Step(), (sent.target,))
+    if not ends_root(step):
+        return bool(standing(step))
+    told, limits = accusations(step), domain.rules.limits
+    return len(sources(told)) >= limits.sources_min and is_silent(told, limits)
 
 
 def _preconditions(domain: Domain, sent: Sent) -> list[Precondition]:

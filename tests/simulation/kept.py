@@ -259,4 +259,13 @@ KEPT = (
         401809,
         "A host that comes back by itself needs nobody to be called (I8, a wrong oracle).",
     ),
+    Kept(
+        507756,
+        "A correlator died with a fence on its way; its successor sent it again for a host that had "
+        "come back meanwhile (I3): what speaks for a fence is asked again.",
+    ),
+    Kept(
+        507049,
+        "The same with an evacuation, to a host that had gone under maintenance meanwhile (I4).",
+    ),
 )
