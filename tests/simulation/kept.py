@@ -261,8 +261,8 @@ KEPT = (
     ),
     Kept(
         507756,
-        "A correlator died with a fence on its way; its successor sent it again for a host that had "
-        "come back meanwhile (I3): what speaks for a fence is asked again.",
+        "A correlator died with a fence on its way; its successor sent it again for a host that "
+        "had come back meanwhile (I3): what speaks for a fence is asked again.",
     ),
     Kept(
         507049,
