@@ -35,7 +35,7 @@ demo-live: $(RUNTIME) ## Cut a link between two network namespaces, as root; no 
 	@$(BIN)/firstfault demo --live
 
 .PHONY: test
-test: check ## All of CI: check, unit tests, doctests and the documents' code blocks
+test: check ## Check, then the tests that need neither Java nor root, doctests and code blocks
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 .PHONY: check

@@ -1,8 +1,4 @@
-"""Seeds that found something, and what each has taught. A seed means what it does with this code.
-
-`is_open` says that the engine still does it: the test then expects no success, and the entry is
-closed when it passes.
-"""
+"""Seeds that found something, and what each taught. A seed means what it does with this code."""
 
 from dataclasses import dataclass
 
@@ -16,7 +12,6 @@ class Kept:
 
     seed: int
     taught: str
-    is_open: bool = False
 
 
 KEPT = (
