@@ -263,4 +263,14 @@ KEPT = (
         507049,
         "The same with an evacuation, to a host that had gone under maintenance meanwhile (I4).",
     ),
+    Kept(
+        700437,
+        "What waited for a guard was put under maintenance with its host: a person has it in hand "
+        "(I8, a wrong oracle).",
+    ),
+    Kept(
+        707857,
+        "A VM had run elsewhere and ended there; whoever brings its old host back ends the old "
+        "copy first, wherever the cloud's record says it is (I2, a wrong operator).",
+    ),
 )

@@ -206,8 +206,10 @@ class Oracles:
         if said.verdict == "act":
             self.acted.add(name)
             self.waiting.pop(name, None)
-        elif said.reason in FINAL_WORDS and f" {said.entity}:" in said.text:
-            self.waiting.pop(name, None)  # It is of the root itself: there is nothing to wait for.
+        elif said.reason in FINAL_WORDS and (
+            f" {said.entity}:" in said.text or said.text.startswith("fence ")
+        ):  # It is of the root, or of the host whose fence all else needs: nothing is waited for.
+            self.waiting.pop(name, None)
         elif said.verdict in ("wait", "refuse") and not self._ends_a_matter(name, said):
             self.waiting[name] = said.reason
             self.waits_us.setdefault(name, self.world.kernel.now_us)

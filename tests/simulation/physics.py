@@ -274,11 +274,16 @@ class World:
                 copy.state = "dead"
 
     def release(self, host: Host) -> None:
-        """Give a fenced host its power and storage back; what was moved away is ended first."""
-        for copy in self.copies:
-            if copy.host == host.name and self.place[copy.vm] != host.name:
+        """Give a fenced host its power and storage back; what was moved away is ended first.
+
+        Also what has ended where it was moved to: the cloud's record is of its source again, but
+        its disk is no longer what this copy has in memory.
+        """
+        newest = {copy.vm: copy.number for copy in self.copies}
+        for copy in (one for one in self.copies if one.host == host.name):
+            if self.place[copy.vm] != host.name or copy.number < newest[copy.vm]:
                 copy.state = "dead"
-            elif copy.host == host.name and copy.vm in self.stopped and host.os == "up":
+            elif copy.vm in self.stopped and host.os == "up":
                 copy.state = "stopped"
         host.soft_on = host.outlet_on = True
         host.blocked = False
