@@ -23,8 +23,8 @@ from correlator.signing import Verifier
 from firstfault.log import LogError, Message, Record
 from schemas.base import canonical, document_of
 from schemas.inputs import SIGNED, OwnerClaim, Tick
-from schemas.outputs import Action, DeadLetter, Decision, Incident, Output
-from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG
+from schemas.outputs import Action, DeadLetter, Decision, Digest, Incident, Output
+from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG, REGION
 
 TICK_US = 1_000_000
 """A live log has a tick at least so often."""
@@ -243,7 +243,12 @@ def is_next(offset: int, due: int) -> bool:
     return offset == due
 
 
-TOPIC_OF: dict[type, str] = {Incident: INCIDENTS, Decision: DECISIONS, Action: ACTIONS}
+TOPIC_OF: dict[type, str] = {
+    Incident: INCIDENTS,
+    Decision: DECISIONS,
+    Action: ACTIONS,
+    Digest: REGION,
+}
 
 
 def messages_of(told: Iterable[Told]) -> dict[str, list[Message]]:
@@ -265,5 +270,7 @@ def key_of(output: Output | DeadLetter) -> str:
             return output.entity
         case Action():
             return output.target
+        case Digest():
+            return output.resource
         case DeadLetter():
             return output.source

@@ -22,7 +22,7 @@ from correlator.rules import RuleSet
 from correlator.topology import Topology
 from schemas.base import canonical, from_microseconds
 from schemas.inputs import Event, Level
-from schemas.outputs import Action, DeadLetter, Decision, Incident
+from schemas.outputs import Action, DeadLetter, Decision, Digest, Incident, Output
 
 META = "META.json"
 OUTPUTS = "outputs.jsonl"
@@ -44,14 +44,14 @@ class Said(BaseModel):
     offset: int = Field(description="of the input in the log")
     index: int = Field(description="of the input in its frame")
     log_at: str = Field(description="log time of the input, RFC 3339")
-    output: Incident | Decision | Action = Field(discriminator="type")
+    output: Incident | Decision | Action | Digest = Field(discriminator="type")
 
     def line(self) -> str:
         """Return the one JSON text of it."""
         return canonical(self.model_dump(mode="json", by_alias=True))
 
 
-def said(case: str, record: Stamped, output: Incident | Decision | Action) -> Said:
+def said(case: str, record: Stamped, output: Output) -> Said:
     """Return an output with its place in the log."""
     return Said.model_construct(
         case=case,

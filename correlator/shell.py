@@ -27,7 +27,7 @@ from firstfault.log.frames import FrameWriter
 from schemas.inputs import OwnerClaim, Tick
 from schemas.keys import KeySet
 from schemas.outputs import Action
-from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG
+from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG, REGION
 
 SLICE_S = 0.01
 """So long records are folded before what was said leaves, and others have their turn."""
@@ -198,7 +198,7 @@ class Shell:
         told = [self._sealed(one) for one in self.partition.leaving()]
         await asyncio.gather(
             *(
-                self._log.append(topic, some, self.number)
+                self._log.append(topic, some, 0 if topic == REGION else self.number)
                 for topic, some in messages_of(told).items()
             )
         )

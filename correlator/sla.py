@@ -18,7 +18,7 @@ from correlator.rules.settings import effective
 from correlator.score import quantile
 from correlator.topology import Topology
 from schemas.base import kind_of, to_microseconds
-from schemas.outputs import WORKLOAD_VERBS, Action, Incident
+from schemas.outputs import WORKLOAD_VERBS, Action, Digest, Incident
 from schemas.rules import LevelBudget, ServiceLevels, Step
 
 WORKLOADS = frozenset({"vm", "vnf"})
@@ -88,7 +88,7 @@ def stories(record: Record) -> list[Story]:
     found: dict[tuple[str, str], Story] = {}
     for spoken in record.said:
         output = spoken.output
-        if not output.incident_id:
+        if isinstance(output, Digest) or not output.incident_id:
             continue
         story = found.setdefault((spoken.case, output.incident_id), Story(spoken.case))
         if isinstance(output, Incident):

@@ -9,11 +9,12 @@ from functools import cached_property
 
 from pydantic import Field, model_validator
 
-from schemas.base import Strict
+from schemas.base import EntityId, Strict
 
 DOMAINS = "domains"
 """Key of the map in the topic of control."""
 DOMAINS_MAX = 10_000
+SHARED_MAX = 1_000
 
 
 class Domain(Strict):
@@ -29,6 +30,11 @@ class DomainMap(Strict):
 
     log_generation: str = Field("0", min_length=1, description="changes when a log starts anew")
     domains: list[Domain] = Field(min_length=1, max_length=DOMAINS_MAX, description="no two alike")
+    shared: list[EntityId] = Field(
+        default_factory=list,
+        max_length=SHARED_MAX,
+        description="what several domains depend on, e.g. link:wan-7: the region judges it",
+    )
 
     @model_validator(mode="after")
     def _names_each_once(self) -> "DomainMap":

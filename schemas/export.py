@@ -24,6 +24,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "command": inputs.Command,
     "dead-letter": outputs.DeadLetter,
     "decision": outputs.Decision,
+    "digest": outputs.Digest,
     "frame": inputs.Frame,
     "incident": outputs.Incident,
     "recording-header": inputs.RecordingHeader,

@@ -198,6 +198,28 @@ class Action(Wire):
     vnfm: Notice | None = Field(None, description="of a notice to the owner of a workload")
 
 
+class Digest(Wire):
+    """What a domain knows of a resource that it shares (topic ``firstfault.region.v1``).
+
+    Sent when it changes, and anew by each new speaker of a domain; the region keeps the newest of
+    each domain and resource.
+    """
+
+    type: Literal["digest"] = "digest"
+    domain: str = Field(description="e.g. pod-1")
+    log_generation: str = Field("0", description="of the domain's log")
+    resource: EntityId = Field(description="e.g. link:wan-7")
+    state: Literal["working", "suspected", "failed"] = Field(
+        description="working: it explains nothing here; suspected: it may explain an incident; "
+        "failed: it is the cause of one that is open, by this domain's own evidence"
+    )
+    confidence: float = Field(
+        0.0, ge=0.0, le=1.0, description="that it explains the incident, six decimals"
+    )
+    incident_id: str | None = Field(None, description="the incident it may explain")
+    told_at: str = Field(description="log time of the domain")
+
+
 class DeadLetter(Wire):
     """What could not be read, where it stood, and why (topic ``firstfault.dead-letter.v1``)."""
 
@@ -208,7 +230,7 @@ class DeadLetter(Wire):
     excerpt: str = Field("", description="the first 200 characters")
 
 
-Output = Incident | Decision | Action
+Output = Incident | Decision | Action | Digest
 
 __all__ = [
     "DESTRUCTIVE_VERBS",
@@ -218,6 +240,7 @@ __all__ = [
     "Cause",
     "DeadLetter",
     "Decision",
+    "Digest",
     "Evidence",
     "Incident",
     "Notice",

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from schemas.control import DomainMap
 from schemas.inputs import Frame
-from schemas.outputs import Action, DeadLetter, Decision, Incident
+from schemas.outputs import Action, DeadLetter, Decision, Digest, Incident
 
 LOCAL_FILE = "firstfault.db"
 """The SQLite file of a log without a broker: a table for each topic."""
@@ -60,7 +60,7 @@ TOPICS = (
     Topic(
         REGION,
         "shared resource",
-        None,
+        Digest,
         compacted=False,
         what="digests of domains, for what spans them",
         keep_s=24 * _HOUR_S,

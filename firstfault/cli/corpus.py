@@ -24,7 +24,7 @@ from firstfault.cli.terminal import (
 )
 from firstfault.packs import find_pack
 from schemas.inputs import Result
-from schemas.outputs import Action, Decision, Incident
+from schemas.outputs import Action, Decision, Digest, Incident
 
 FOLDER = Path("tests", "corpus")
 """Where the scenarios of a checkout are."""
@@ -155,6 +155,8 @@ class _Teller:
             said = "action", _action(what)
         elif isinstance(what, Result):
             said = "result", _result(told, what)
+        elif isinstance(what, Digest):
+            said = "digest", f"{what.resource} {what.state} ({what.confidence:.3f})"
         else:
             said = "inject", what.text
         if said is None:

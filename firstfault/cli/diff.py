@@ -11,7 +11,7 @@ from correlator.recorded import Said, read_outputs
 from firstfault.cli.sentences import action_text, clock, decision_text, incident_text, plain, short
 from firstfault.cli.terminal import EXIT_DIFFERENT, Format, Output, app, out, say_json
 from schemas.base import canonical
-from schemas.outputs import Action, Decision, Incident
+from schemas.outputs import Action, Decision, Digest, Incident
 
 NOT_COMPARED = frozenset({"action_id", "epoch", "expires_at", "signature", "reply_to"})
 """Fields of an action that may differ between two correct runs: who spoke, when, and where to
@@ -45,6 +45,8 @@ def _identity(spoken: Said) -> Key:
         return "incident", spoken.case, output.incident_id, str(output.update)
     if isinstance(output, Action):
         return "action", spoken.case, output.idempotency_key
+    if isinstance(output, Digest):
+        return "digest", spoken.case, output.resource, output.domain, output.told_at, output.state
     told = (output.reason, output.policy or "", output.decided_at, output.incident_id or "")
     return "decision", spoken.case, output.entity, *told
 
@@ -85,6 +87,8 @@ def _text(spoken: Said) -> str:
         return f"incident {short(output.incident_id)} {output.state}: {incident_text(output)}"
     if isinstance(output, Decision):
         return f"decision {output.verdict}: {decision_text(output)} ({output.reason})"
+    if isinstance(output, Digest):
+        return f"digest {output.resource}: {output.state} in {output.domain}"
     return f"action {action_text(output)}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from rich.markup import escape
 
-from schemas.outputs import Action, Cause, Decision, Evidence, Incident, Output
+from schemas.outputs import Action, Cause, Decision, Digest, Evidence, Incident, Output
 
 ID_DIGITS = 8
 """Digits of an id that are shown: enough to name one of some thousand."""
@@ -111,7 +111,7 @@ class TimeLine:
     """Turns outputs into a reader's lines; remembers what it said of each incident.
 
     An action is told by the decision to act, which has the reason; a revision only where it
-    `is_news`. Records and JSON hold everything.
+    `is_news`; a digest is for programs. Records and JSON hold everything.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class TimeLine:
 
     def lines(self, log_at: str, output: Output) -> Iterator[str]:
         """Yield the lines (rich markup) for an output; none where it says nothing new."""
-        if isinstance(output, Action):
+        if isinstance(output, Action | Digest):
             return
         line = self._incident(output) if isinstance(output, Incident) else decision_line(output)
         if line is None:
