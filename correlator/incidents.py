@@ -94,7 +94,7 @@ def _explain(domain: Domain, present: Look, start: SymptomKey) -> None:
         _reconcile(domain, present, explanation)
     for key in explanation.symptoms:
         granted = None if key in explanation.owner else present.granted(key)
-        if granted is not None:
+        if granted is not None and granted[0] in domain.state.incidents:  # It may just have ended.
             domain.own(key, granted[0])
 
 

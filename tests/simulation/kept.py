@@ -273,4 +273,9 @@ KEPT = (
         "A VM had run elsewhere and ended there; whoever brings its old host back ends the old "
         "copy first, wherever the cloud's record says it is (I2, a wrong operator).",
     ),
+    Kept(
+        805335,
+        "An incident was merged, and in the same look a symptom given to it, as the cause that had "
+        "been granted before; the next word on its host found it gone, and the engine raised.",
+    ),
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from correlator.engine import Engine, Stamped
 from correlator.replay import engine_for
 from correlator.rules import RuleSet, load_pack
-from correlator.state import restore
+from correlator.state import EngineState, restore
 from correlator.topology import from_document
 from schemas.inputs import Input, OwnerClaim, Tick
 from schemas.outputs import Action, Output
@@ -81,6 +81,8 @@ class Log:
         if self.engine is None:
             return
         outputs = self.engine.step(record)
+        if isinstance(given, Tick):
+            self._check_owners(self.engine.state)
         if record.offset >= self.checked_from:
             self.said[record.offset] = outputs
         if self.doom is not None and any(isinstance(output, Action) for output in outputs):
@@ -89,6 +91,12 @@ class Log:
         for output in outputs:
             self.on_output(output)
         self._tick_when_due()
+
+    def _check_owners(self, state: EngineState) -> None:
+        """Every symptom belongs to an incident that is open, or to none."""
+        for (symptom, entity), one in state.sightings.items():
+            if one.incident is not None and one.incident not in state.incidents:
+                self.on_drift(f"{symptom} of {entity} belongs to an incident that is over")
 
     def _say_in_part(self, outputs: list[Output], share: float, end: Callable[[], None]) -> None:
         """Let the holder die between two words."""

@@ -279,4 +279,8 @@ def _input(given: Event | Command | OwnerClaim | Result) -> str:
 
 def run(seed: int, skips: frozenset[str] = frozenset(), more: tuple[str, ...] = ()) -> Outcome:
     """Return what comes of a seed; `skips` are duties left undone, `more` faults by name."""
-    return Run(seed, skips, more).go()
+    try:
+        return Run(seed, skips, more).go()
+    except Exception as error:
+        error.add_note(f"seed {seed}")
+        raise
