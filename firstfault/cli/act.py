@@ -1,6 +1,7 @@
 """``firstfault act``: run the actuators of a site on a log."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,7 +66,9 @@ def act(
     options: dict[str, Any] = {"webhook": webhook, "exec": shlex.split(program or "")}
     actuators = _actuators(config, verb, name, options)
     trust = Trust(
-        read_keys(keys) if keys else None, read_private(signing_key) if signing_key else None
+        read_keys(keys) if keys else None,
+        read_private(signing_key) if signing_key else None,
+        read_again=partial(read_keys, keys) if keys else None,
     )
     duty, folder = Duty(trust, enforce), state_folder(state, local)
     if not enforce:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Self, TypeVar
@@ -320,10 +321,12 @@ def _gate(  # noqa: PLR0913 - what a user says of a consumer
     if keys is None and not unsigned:
         msg = "name the key set of those whose actions count (keys=…), or say unsigned=True"
         raise LogError(msg)
+    file = Path(keys) if keys else None
     trust = Trust(
-        read_keys(Path(keys)) if keys else None,
+        read_keys(file) if file else None,
         read_private(Path(private_key)) if private_key else None,
         log_generation,
+        partial(read_keys, file) if file else None,
     )
     _check_result(name)
     me = duties.Self(name, frozenset(stands_on), dry_run)

@@ -20,7 +20,7 @@ from schemas.base import canonical, document_of
 from schemas.control import PART_CHARACTERS, PARTS_MAX, RuleFiles
 from schemas.topics import CONTROL, DECISIONS, LOG, MESSAGE_BYTES_MAX
 from tests.cli.conftest import invoke
-from tests.log.test_local_run import ONE, PATIENCE_S, frame
+from tests.log.test_local_run import ONE, PATIENCE_S, frame, unique
 from tests.log.test_local_run import correlator as running
 from tests.log.test_shell import Clock, Follower, happen, said
 
@@ -166,9 +166,9 @@ def own_pack(folder: Path) -> Path:
 
 
 async def answered(log: LocalLog, wanted: list[str]) -> None:
-    """Wait until all has been said of rule sets that is to be."""
+    """Wait until all has been said of rule sets that is to be; a kill may have one said twice."""
     end_s = time.monotonic() + PATIENCE_S
-    while reasons(await said(log, DECISIONS)) != wanted:
+    while reasons(unique(await said(log, DECISIONS))) != wanted:
         assert time.monotonic() < end_s
         await asyncio.sleep(0.05)
 
