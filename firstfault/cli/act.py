@@ -60,6 +60,7 @@ def act(
     """
     from actuators.verb import Action, Outcome
     from correlator.keyfile import read_keys, read_private
+    from firstfault.consumer.consumer import keys_again
     from firstfault.consumer.gate import Trust
     from firstfault.edges import Duty, Place, actuator_of, together
 
@@ -68,7 +69,7 @@ def act(
     trust = Trust(
         read_keys(keys) if keys else None,
         read_private(signing_key) if signing_key else None,
-        read_again=partial(read_keys, keys) if keys else None,
+        read_again=partial(keys_again, keys) if keys else None,
     )
     duty, folder = Duty(trust, enforce), state_folder(state, local)
     if not enforce:

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Self, TypeVar
 
 from correlator.keyfile import read_keys, read_private
+from correlator.rules import RuleFaults
 from correlator.signatures import Refused
 from firstfault.consumer import duties
 from firstfault.consumer.duties import ACCEPTED_VERBS, Outcome, Turn
@@ -27,6 +28,7 @@ from firstfault.log.local import open_local
 from schemas.base import canonical
 from schemas.inputs import Result
 from schemas.kafka import KafkaSettings
+from schemas.keys import KeySet
 from schemas.outputs import Action
 from schemas.topics import ACTIONS
 
@@ -326,11 +328,20 @@ def _gate(  # noqa: PLR0913 - what a user says of a consumer
         read_keys(file) if file else None,
         read_private(Path(private_key)) if private_key else None,
         log_generation,
-        partial(read_keys, file) if file else None,
+        partial(keys_again, file) if file else None,
     )
     _check_result(name)
     me = duties.Self(name, frozenset(stands_on), dry_run)
     return Gate(open_ledger(Path(ledger)), me, trust, ())
+
+
+def keys_again(file: Path) -> KeySet | None:
+    """Return the key set of a file that is read again; None, and a warning, where it cannot be."""
+    try:
+        return read_keys(file)
+    except (RuleFaults, OSError) as error:
+        log.warning("the key set stays as it was read before: %s", error)
+        return None
 
 
 def _check_result(name: str) -> None:

@@ -5,7 +5,6 @@ Joins what `duties.py` decides with what the `Ledger` remembers, and with the si
 what came, when, and appends what `owed` tells.
 """
 
-import logging
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -16,7 +15,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
-from correlator.rules import RuleFaults
 from correlator.signatures import Refused, Signer, signer_of, written
 from firstfault.consumer.duties import Now, Outcome, Self, Turn, decide
 from firstfault.consumer.ledger import Ledger
@@ -33,8 +31,6 @@ KEYS_S = 5.0
 KEYS_SOONEST_S = 1.0
 """At the soonest, where something is signed by a key that is not there."""
 
-log = logging.getLogger("firstfault.consumer")
-
 Facts = Mapping[str, Callable[[str], str]]
 """Fact of a precondition → function that says what it is of a target, e.g. vm_host → host:h3."""
 
@@ -48,8 +44,8 @@ class Trust:
     private_key: Ed25519PrivateKey | None = None
     """Ours; None: results are not signed."""
     log_generation: str = "0"
-    read_again: Callable[[], KeySet] | None = None
-    """Reads the key set anew; None: it stays as it is while we run."""
+    read_again: Callable[[], KeySet | None] | None = None
+    """Reads the key set anew, None where it cannot be; none: it stays as it is while we run."""
 
 
 class Believed:
@@ -79,12 +75,8 @@ class Believed:
         if self._read_again is None or self._clock() - self._read_s < after_s:
             return
         self._read_s = self._clock()
-        try:
-            found = self._read_again()
-        except (RuleFaults, OSError) as error:
-            log.warning("the key set stays as it was read before: %s", error)
-            return
-        if found != self.keys:
+        found = self._read_again()
+        if found is not None and found != self.keys:
             self.keys = found
 
 

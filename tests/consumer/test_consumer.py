@@ -12,6 +12,7 @@ import pytest
 
 from correlator.signatures import signer_of
 from firstfault import Action, ActionConsumer, Outcome, Proof
+from firstfault.consumer.consumer import keys_again
 from firstfault.consumer.inlets import LogInlet
 from firstfault.log import LogError, Message
 from schemas.base import document_of, from_microseconds
@@ -289,11 +290,12 @@ def test_who_signs_by_a_new_key_is_believed_once_the_key_set_has_it(tmp_path: Pa
     file.write_text("name: keys\nkeys: []\n", encoding="utf-8")
     found = consumer(tmp_path)
     found.on("notify")(lambda given: {"told": "op-7"})
-    file.write_text(old, encoding="utf-8")
+    assert keys_again(tmp_path / "gone.yaml") is None
 
     def keep_sending() -> None:
         for number in range(10):
             time.sleep(0.2)
+            file.write_text(old if number else "keys: [", encoding="utf-8")
             send(tmp_path, [signed(action(f"k{number}", verb="notify"))])
 
     sending = threading.Thread(target=keep_sending)
