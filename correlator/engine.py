@@ -10,7 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from correlator import actions, commands, edits, incidents, intake, liveness, planner, sightings
+from correlator import (
+    actions,
+    commands,
+    edits,
+    incidents,
+    intake,
+    liveness,
+    planner,
+    shared,
+    sightings,
+)
 from correlator.domain import Domain
 from correlator.rules.ruleset import RuleSet
 from correlator.state import EngineState
@@ -80,9 +90,12 @@ class Engine:
             intake.event(domain, given, spooled=record.spooled)
         else:
             _TAKES[type(given)](domain, given)
+        is_new = isinstance(given, Tick | Verdict)
         if domain.must_look:
-            domain.must_look = False
+            domain.must_look, is_new = False, True
             incidents.look(domain)
+        if is_new and state.shared:
+            shared.tell(domain)
         return domain.out
 
     def next_deadline_us(self) -> int | None:
@@ -144,6 +157,7 @@ _WAKES: dict[str, Callable[[Domain, str, str], None]] = {
     "close": lambda domain, first, _: incidents.close_if_quiet(domain, first),
     "plan": lambda domain, first, _: incidents.plan(domain, first),
     "again": lambda domain, first, second: actions.send_again(domain),
+    "word": lambda domain, first, _: intake.word_over(domain, first),
     "session": lambda domain, first, _: commands.end_session_overdue(domain, first),
 }
 """What a deadline asks for, by its name in the state."""

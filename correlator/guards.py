@@ -9,6 +9,7 @@ source), I4 (nor in a gap, a hold or maintenance), I12 (unfence when all that mo
 
 from collections.abc import Callable
 
+from correlator import shared
 from correlator.domain import Domain
 from correlator.doubts import (
     AGAIN_US,
@@ -195,6 +196,23 @@ def unapproved(step: PlannedStep) -> Reason | None:
         return None
     text = f"{step.verb} of {step.plan.root} needs an approval ({incident.incident_id})"
     return Reason("wait", "needs_approval", text, page=True)
+
+
+def region_asked(step: PlannedStep) -> Reason | None:
+    """What may be of a cause that other domains share waits for the region's word.
+
+    For a moment all does; what destroys waits until the region has said something (wire page:
+    none in 300 ms, harmless acts only).
+    """
+    found = shared.unanswered(step.plan.domain.state, step.plan.incident)
+    if found is None or step.plan.incident.approval == "approved":
+        return None
+    resource, until_us = found
+    text = f"{step.verb} waits: {resource}, which other domains share, may be the cause instead"
+    if until_us is not None:
+        return Reason("wait", "region_asked", text, until_us)
+    is_harmless = step.verb not in DESTRUCTIVE_VERBS
+    return None if is_harmless else Reason("wait", "region_silent", text)
 
 
 def stream_gap(step: PlannedStep) -> Reason | None:
@@ -440,7 +458,7 @@ def soaking(step: PlannedStep) -> Reason | None:
 
 
 PLAN_GUARDS: tuple[PlanGuard, ...] = (confidence, rejected, structure)
-STEP_GUARDS: tuple[StepGuard, ...] = (proof, still_moving, net_is_moving)
+STEP_GUARDS: tuple[StepGuard, ...] = (proof, still_moving, net_is_moving, region_asked)
 DESTRUCTIVE_GUARDS: tuple[StepGuard, ...] = (
     fleet_share,
     budget,

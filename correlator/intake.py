@@ -4,7 +4,7 @@ Each is put to the rules that listen to its signal; a duplicate changes nothing.
 engine, once per input.
 """
 
-from correlator import edits, liveness, planner
+from correlator import edits, liveness, planner, shared
 from correlator.domain import Domain
 from correlator.sightings import bear_witness, clear, date_back, doubt, see
 from correlator.symptoms import means
@@ -13,8 +13,13 @@ from schemas.inputs import Event, Fact, Level, State, Verdict
 
 LEVEL_FACTS_MAX = 10_000
 """Facts one source may list; the rest is counted and left."""
-VERDICT_SIGNAL = "verdict.failed"
-_VERDICT_STATES: dict[str, State] = {"failed": "raised", "working": "cleared"}
+VERDICTS: dict[str, dict[str, State]] = {
+    "verdict.failed": {"failed": "raised", "working": "cleared"},
+    "verdict.working": {"failed": "cleared", "working": "raised"},
+}
+"""Signal → what each word of the region says of it; another word leaves it unknown."""
+REGION = "region"
+"""Source of its words."""
 
 
 def event(domain: Domain, given: Event, *, spooled: bool = False) -> None:
@@ -101,6 +106,18 @@ def _refreshed(domain: Domain, raised: Event) -> bool:
 
 
 def verdict(domain: Domain, given: Verdict) -> None:
-    """Take in the region's word on a shared resource as an event about it."""
-    state = _VERDICT_STATES.get(given.state, "unknown")
-    event(domain, Event(entity=given.resource, signal=VERDICT_SIGNAL, state=state))
+    """Take in the region's word on a shared resource, as events about it as well."""
+    if shared.hear(domain, given):
+        _show_word(domain, given.resource, given.state)
+
+
+def word_over(domain: Domain, resource: str) -> None:
+    """A word of the region says nothing any more, if none came since."""
+    if shared.word(domain.state, resource) == "unknown":
+        _show_word(domain, resource, "unknown")
+
+
+def _show_word(domain: Domain, resource: str, word: str) -> None:
+    for signal, states in VERDICTS.items():
+        state = states.get(word, "unknown")
+        event(domain, Event(entity=resource, signal=signal, state=state, source=REGION))

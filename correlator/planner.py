@@ -159,7 +159,7 @@ def _has_its_turn(step: PlannedStep, earlier: list[PlannedStep]) -> bool:
     what is to be confirmed has had its turn.
     """
     domain, root, body = step.plan.domain, step.plan.root, step.body
-    if any(holds(domain, root, fact) for fact in body.unless or []):
+    if _is_excluded(step):
         return False
     if body.when is not None and not any(holds(domain, root, fact) for fact in body.when):
         return False
@@ -168,6 +168,12 @@ def _has_its_turn(step: PlannedStep, earlier: list[PlannedStep]) -> bool:
     if outcome == "failed":
         return any(_is_left(step, before, target) for target in step.targets)
     return bool(before) or not _is_written_before(step, needed)
+
+
+def _is_excluded(step: PlannedStep) -> bool:
+    """Claim that a fact is known under which the step is not to be taken."""
+    domain, root = step.plan.domain, step.plan.root
+    return any(holds(domain, root, fact) for fact in step.body.unless or [])
 
 
 def _is_written_before(step: PlannedStep, verb: str) -> bool:
@@ -324,7 +330,8 @@ def _page_in_vain(laid: Plan, steps: list[PlannedStep]) -> None:
 def _last_in_vain(incident: IncidentState, steps: list[PlannedStep]) -> list[Sent]:
     """Return what was done last to each target, where it had no effect and is not tried again."""
     last = {one.target: one for one in incident.sent if one.verb in DESTRUCTIVE_VERBS}
-    left = {(step.verb, one) for step in steps for one in step.targets if may_try(step, one)}
+    more = [step for step in steps if not _is_excluded(step)]
+    left = {(step.verb, one) for step in more for one in step.targets if may_try(step, one)}
     ended = [one for one in last.values() if (one.verb, one.target) not in left]
     return [
         one

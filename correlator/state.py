@@ -172,6 +172,20 @@ class Session:
     """A fault that it explains has been told of."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A resource that several domains depend on."""
+
+    word: str = ""
+    """The region's: failed, working or unknown; empty: none since this was asked."""
+    until_us: int | None = None
+    """Log time after which that says nothing."""
+    told: str = ""
+    """What was told of it last."""
+    asked_us: int | None = None
+    """Since when it is suspected here, live time."""
+
+
 @dataclass
 class EngineState:
     """Everything the engine remembers; part of it is the topology, edited by the log."""
@@ -206,6 +220,8 @@ class EngineState:
     ended: dict[str, IncidentState] = field(default_factory=dict)
     """Incidents that are over, until what they had quarantined is let back."""
     sessions: dict[str, Session] = field(default_factory=dict)
+    shared: dict[str, Shared] = field(default_factory=dict)
+    """What several domains depend on: the region has spoken of it."""
     generations: dict[str, int] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
     booted_us: dict[str, int] = field(default_factory=dict)
@@ -287,6 +303,7 @@ class EngineState:
         plain["deadlines"] = sorted(set(self.deadlines))
         plain["incidents"] = {k: asdict(v) for k, v in sorted(self.incidents.items())}
         plain["ended"] = {k: asdict(v) for k, v in sorted(self.ended.items())}
+        plain["shared"] = {k: asdict(v) for k, v in sorted(self.shared.items())}
         plain["sessions"] = {k: asdict(v) for k, v in sorted(self.sessions.items())}
         for name in _KEYED:
             table = getattr(self, name)
@@ -320,6 +337,7 @@ def restore(document: dict[str, Any], schema: TopologySchema) -> EngineState:
     values["overtaking"] = {(s, e): Clear(**row) for s, e, row in document["overtaking"]}
     values["incidents"] = {k: _incident(v) for k, v in document["incidents"].items()}
     values["ended"] = {k: _incident(v) for k, v in document["ended"].items()}
+    values["shared"] = {k: Shared(**v) for k, v in document["shared"].items()}
     values["sessions"] = {k: Session(**v) for k, v in document["sessions"].items()}
     values["pulses"] = {k: (v[0], v[1]) for k, v in document["pulses"].items()}
     values["levels"] = {k: [(f[0], f[1]) for f in v] for k, v in document["levels"].items()}

@@ -278,4 +278,9 @@ KEPT = (
         "An incident was merged, and in the same look a symptom given to it, as the cause that had "
         "been granted before; the next word on its host found it gone, and the engine raised.",
     ),
+    Kept(
+        810433,
+        "A host under maintenance died while its VMs were to leave it and could not: what may no "
+        "longer be tried was in vain, and a person is told (I8).",
+    ),
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from correlator import codebook, intake
+from correlator import codebook
 from correlator.engine import Engine
 from correlator.rules.ruleset import SymptomSpec
 from schemas.inputs import Command, OwnerClaim, Tick, TopologyDelta, Verdict
@@ -273,7 +273,7 @@ def test_the_first_claim_that_names_the_epoch_wins() -> None:
 def test_the_word_of_the_region_is_a_symptom_of_the_shared_resource() -> None:
     wan = rule_set(
         [signature("wan-fault", "link", ("wan.failed", "self", 0.9))],
-        [SymptomSpec("wan.failed", (intake.VERDICT_SIGNAL,), spurious=1e-6)],
+        [SymptomSpec("wan.failed", ("verdict.failed",), spurious=1e-6)],
     )
     words = [("failed", 0), ("unknown", 1), ("working", 2)]
     rows: list[Row] = [
