@@ -90,6 +90,7 @@ class _Case:
 
     def hears(self, domain: str, word: _Word, now_us: int) -> None:
         """Take in a word that is newer than the one before it."""
+        before = self.words.get(domain)
         self.words[domain] = word
         doubters = self.doubters()
         if not doubters:
@@ -104,7 +105,8 @@ class _Case:
         if not self.has_failed and (len(doubters) > 1 or word.is_sure):
             self.has_failed = True
             self._answer_at(now_us)
-        elif not word.doubts and self.said == "unknown":
+        elif self.said == "unknown" and not word.doubts and (before is None or before.doubts):
+            # Only what is news: a domain says all anew where it is told that nobody knows.
             self._answer_at(max(now_us, self.since_us + GATHER_US))
 
     def judged(self, now_us: int, spoken: Container[str]) -> State:

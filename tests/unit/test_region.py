@@ -106,6 +106,15 @@ def test_a_good_word_that_comes_late_is_passed_on_at_once() -> None:
     assert told.after(0) == [(WAN, "working")]
 
 
+def test_a_word_said_anew_asks_for_no_answer() -> None:
+    told = Told().begun()
+    told.hears(digest("pod-2", "working"), digest("pod-1"))
+    nobody: frozenset[str] = frozenset()
+    assert told.after(LATER_US, nobody) == [(WAN, "unknown")]
+    told.hears(digest("pod-2", "working"), digest("pod-1"))
+    assert told.after(LATER_US, nobody) == []
+
+
 def test_failed_stands_until_nobody_doubts_it() -> None:
     told = Told().begun()
     told.hears(digest("pod-1"), digest("pod-2"))
