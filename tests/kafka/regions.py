@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from firstfault.log import Message, Record
@@ -18,15 +19,19 @@ from schemas.control import Domain, DomainMap
 from schemas.inputs import Verdict
 from schemas.kafka import KafkaSettings
 from schemas.outputs import Digest
-from schemas.topics import LEASE, LOG, REGION
+from schemas.topics import INCIDENTS, LEASE, LOG, REGION
 from schemas.worker import LeaseBeat
 from tests.kafka.workers import PATIENCE_S, WorkerProcess, kept
 
 WAN, FEED = "link:wan-7", "power:feed-1"
 PODS = ("pod-0", "pod-1")
+APPS = 2
+"""Of a domain: so few that it is not sure of the link by itself."""
 
 
-async def shared_map(kafka: KafkaSettings, shared: tuple[str, ...] = (WAN, FEED)) -> DomainMap:
+async def shared_map(
+    kafka: KafkaSettings, shared: tuple[str, ...] = (WAN, FEED), topology: Path | None = None
+) -> DomainMap:
     """Make the topics, and publish two domains in a partition each that share something."""
 
     def make() -> None:
@@ -34,12 +39,45 @@ async def shared_map(kafka: KafkaSettings, shared: tuple[str, ...] = (WAN, FEED)
             found.create(found.wanted(len(PODS)))
 
     await asyncio.to_thread(make)
-    domains = [Domain(name=name, partition=number) for number, name in enumerate(PODS)]
+    file = str(topology) if topology else None
+    domains = [Domain(name=one, partition=n, topology=file) for n, one in enumerate(PODS)]
     made = DomainMap(domains=domains, shared=list(shared))
     log = KafkaLog(kafka)
     await publish_domains(log, made, len(PODS))
     await log.close()
     return made
+
+
+def users_of_wan(folder: Path) -> Path:
+    """Write the topology of a domain in which two applications on two hosts use the link."""
+    edges = []
+    for number in range(APPS):
+        app, vm, host = f"app:a{number}", f"vm:v{number}", f"host:h{number % 2}"
+        edges += [(app, WAN, "serves"), (app, vm, "runs_on"), (vm, host, "hosted_by")]
+    file = folder / "topology.json"
+    listed = [{"from": one, "to": other, "relation": name} for one, other, name in edges]
+    file.write_text(json.dumps({"nodes": [], "edges": listed}))
+    return file
+
+
+async def report(log: KafkaLog, signal: str, state: str, seconds: int = 0) -> None:
+    """Let a collector of each domain tell the same of its applications."""
+    for partition, pod in enumerate(PODS):
+        frame = {
+            "frame_id": f"collector:h0/b1/{state}-{seconds}",
+            "domain": pod,
+            "inputs": [
+                {
+                    "type": "event",
+                    "entity": f"app:a{number}",
+                    "signal": signal,
+                    "state": state,
+                    "source": f"collector:h{number % 2}",
+                }
+                for number in range(APPS)
+            ],
+        }
+        await log.append(LOG, [Message(pod, json.dumps(frame).encode())], partition)
 
 
 class RegionProcess(WorkerProcess):
@@ -111,6 +149,11 @@ def told_in(records: list[Record]) -> list[tuple[str, str]]:
     return [(one.resource, one.state) for one in verdicts]
 
 
+async def incidents(kafka: KafkaSettings, partition: int) -> dict[str, dict[str, Any]]:
+    """Return the newest state of each incident of a partition."""
+    return {one.key: json.loads(one.value) for one in await kept(kafka, INCIDENTS, partition)}
+
+
 async def until(kafka: KafkaSettings, is_there: Callable[[list[tuple[str, str]]], bool]) -> Heard:
     """Return what the domains were told, once each of them was told something."""
     end_s = time.monotonic() + PATIENCE_S
@@ -130,3 +173,21 @@ async def newest(kafka: KafkaSettings, resource: str, state: str, count: int = 1
         return len(mine) >= count and mine[-1][1] == state
 
     return await until(kafka, is_there)
+
+
+async def opened(kafka: KafkaSettings, partition: int) -> list[dict[str, Any]]:
+    """Return the incidents of a partition, once one of them is open by the region's word too."""
+    end_s = time.monotonic() + PATIENCE_S
+    while True:
+        found = list((await incidents(kafka, partition)).values())
+        heard_of = [one for one in found for row in one["evidence"] if row["sources"] == ["region"]]
+        if any(one["state"] == "open" for one in heard_of):
+            return found
+        assert time.monotonic() < end_s, found
+        await asyncio.sleep(0.1)
+
+
+async def doubts(kafka: KafkaSettings) -> list[tuple[str, float]]:
+    """Return what the domains told the region but that all is well, in order."""
+    told = [Digest.model_validate_json(one.value) for one in await kept(kafka, REGION, 0)]
+    return [(one.state, one.confidence) for one in told if one.state != "working"]

@@ -1,6 +1,7 @@
 """The region on a real broker: what two domains say of what they share, and what they are told."""
 
 import asyncio
+import json
 import signal
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from correlator.engine import Engine
 from correlator.keyfile import read_keys
 from correlator.live import Fold
+from correlator.region import SURE
 from correlator.signing import Verifier
 from correlator.state import EngineState
 from firstfault.cli.terminal import EXIT_BAD_INPUT
@@ -19,19 +21,33 @@ from firstfault.playback import open_site
 from schemas.kafka import KafkaSettings
 from schemas.keys import KeySet
 from schemas.outputs import DeadLetter
-from schemas.topics import LOG, REGION
+from schemas.topics import ACTIONS, LOG, REGION
 from tests.cli.conftest import invoke
 from tests.kafka.regions import (
     FEED,
     PODS,
     WAN,
     RegionProcess,
+    doubts,
+    incidents,
     newest,
+    opened,
+    report,
     shared_map,
     spoken_for,
     tell,
+    users_of_wan,
 )
-from tests.kafka.workers import RULES, TOPOLOGY, kept, running
+from tests.kafka.workers import (
+    RULES,
+    TOPOLOGY,
+    Site,
+    WorkerProcess,
+    kept,
+    running,
+    speaking,
+    stopped,
+)
 
 
 def keys(folder: Path) -> tuple[KeySet, tuple[str, ...]]:
@@ -170,5 +186,34 @@ def test_without_anything_shared_it_says_what_to_do(
         words = region.close()
         assert "under `shared:`" in words
         assert f"firstfault topics create --kafka {kafka.bootstrap} --domains" in words
+
+    asyncio.run(story())
+
+
+def test_a_wan_link_that_two_domains_lose_is_the_one_cause_in_both(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        made = await shared_map(kafka, (WAN,), users_of_wan(tmp_path))
+        site = Site(kafka, {one.name: one.partition for one in made.domains})
+        log = KafkaLog(kafka)
+        worker, region = WorkerProcess(site, "w1"), RegionProcess(kafka, "r1")
+        async with running(worker, region):
+            await speaking(site)
+            await newest(kafka, WAN, "unknown")
+            await report(log, "app.health.bad", "raised")
+            await newest(kafka, WAN, "failed")
+            for partition in site.domains.values():
+                (found,) = await opened(kafka, partition)
+                assert found["causes"][0]["entity"] == WAN
+            await report(log, "app.health.bad", "cleared")
+            await newest(kafka, WAN, "working")
+            await stopped([worker, region])
+        for partition in site.domains.values():
+            assert len(await incidents(kafka, partition)) == 1
+            actions = [json.loads(one.value) for one in await kept(kafka, ACTIONS, partition)]
+            assert {one["verb"] for one in actions} <= {"notify", "page"}
+        assert all(sure < SURE for _, sure in (await doubts(kafka))[:2])
+        await log.close()
 
     asyncio.run(story())
