@@ -34,7 +34,7 @@ _UTC: TypeAdapter[datetime] = TypeAdapter(Utc)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is to be told of a resource, to every domain."""
+    """What is to be told of a resource."""
 
     resource: str
     state: State
@@ -42,6 +42,12 @@ class Answer:
     """Domains whose newest word is that it may have failed, or has."""
     is_repeat: bool
     """It was said before, and is said anew before it expires."""
+    to: frozenset[str] | None = None
+    """Domains that are told it; None: every one."""
+
+    def is_for(self, domain: str) -> bool:
+        """Claim that a domain is to be told it."""
+        return self.to is None or domain in self.to
 
     def verdict(self, at_us: int) -> Verdict:
         """Return it as an input of a log, good from now on."""
@@ -76,10 +82,16 @@ class _Case:
     words: dict[str, _Word] = field(default_factory=dict)
     since_us: int | None = None
     """Since when somebody doubts it; None: nobody does."""
-    was_doubted: bool = False
-    """Ever: only then a word that it works is an answer to anything."""
-    has_failed: bool = False
-    """Stands until nobody doubts it any more."""
+    askers: set[str] = field(default_factory=set)
+    """Domains that have doubted it since then."""
+    echoes: set[str] = field(default_factory=set)
+    """Domains that are asked anew, and have not answered yet."""
+    must_recall: bool = False
+    """It was said to have failed, and not yet that it works."""
+    is_begun: bool = False
+    """Something was said of it."""
+    accusers: frozenset[str] = frozenset()
+    """Domains by whose words it has failed; that stands until each of them takes its own back."""
     said: State | None = None
     """Since the doubt began, or ended: a new doubt is answered, whatever was said before it."""
     due_us: int | None = 0
@@ -92,43 +104,68 @@ class _Case:
         """Take in a word that is newer than the one before it."""
         before = self.words.get(domain)
         self.words[domain] = word
+        self.echoes.discard(domain)
         doubters = self.doubters()
+        if self.accusers:
+            if self.accusers.isdisjoint(doubters):
+                self._acquit(doubters, now_us)
+            return
         if not doubters:
-            if self.since_us is not None:
-                self.since_us, self.has_failed = None, False
+            if self.since_us is not None and not self.echoes:
+                self.since_us = None
                 self._answer_at(now_us)
             return
-        self.was_doubted = True
         if self.since_us is None:
-            self.since_us, self.said = now_us, None
+            self.since_us, self.said, self.askers = now_us, None, set()
             self._answer_at(now_us + GATHER_US)
-        if not self.has_failed and (len(doubters) > 1 or word.is_sure):
-            self.has_failed = True
+        self.askers.update(doubters)
+        if len(doubters) > 1 or word.is_sure:
+            self.accusers, self.must_recall = frozenset(doubters), True
             self._answer_at(now_us)
         elif self.said == "unknown" and not word.doubts and (before is None or before.doubts):
             # Only what is news: a domain says all anew where it is told that nobody knows.
             self._answer_at(max(now_us, self.since_us + GATHER_US))
 
+    def _acquit(self, echoes: list[str], now_us: int) -> None:
+        """Let it be failed no longer, since nobody says so but on our own word.
+
+        Those who have doubted it only since then are asked anew, by a word that nobody knows.
+        """
+        self.accusers, self.echoes = frozenset(), set(echoes)
+        self.since_us, self.said = (now_us, None) if echoes else (None, self.said)
+        for name in echoes:
+            del self.words[name]
+        self._answer_at(now_us)
+
     def judged(self, now_us: int, spoken: Container[str]) -> State:
         """Return what is to be said of it now."""
-        if self.has_failed:
+        if self.accusers:
             return "failed"
         if self.since_us is None:
-            return "working" if self.was_doubted else "unknown"
+            return "working" if self.is_begun or self.must_recall else "unknown"
         if now_us < self.since_us + GATHER_US:
             return "unknown"
         works = any(name in spoken for name, word in self.words.items() if not word.doubts)
         return "working" if works else "unknown"
 
-    def says(self, state: State, now_us: int) -> None:
-        """Know that it is being said, and when it is to be said anew."""
-        self.said = state
+    def says(self, state: State, now_us: int) -> frozenset[str] | None:
+        """Know that it is being said, and when it is to be said anew; return to whom.
+
+        That it works goes to those who asked: another's own doubt may only be late, and the word
+        would silence it. What was said to have failed works for all.
+        """
+        to = None
+        if state == "working":
+            to = None if self.must_recall else frozenset(self.askers)
+            self.must_recall = False
+        self.said, self.is_begun = state, True
         if self.since_us is None:
             self.due_us = None
-        elif self.has_failed or now_us >= self.since_us + GATHER_US:
+        elif self.accusers or now_us >= self.since_us + GATHER_US:
             self.due_us = now_us + AGAIN_US
         else:
             self.due_us = self.since_us + GATHER_US
+        return to
 
     def _answer_at(self, at_us: int) -> None:
         self.due_us = at_us if self.due_us is None else min(self.due_us, at_us)
@@ -201,5 +238,5 @@ class Region:
     def _said(self, name: str, state: State, now_us: int) -> Answer:
         case = self._cases[name]
         is_repeat = case.said == state
-        case.says(state, now_us)
-        return Answer(name, state, tuple(case.doubters()), is_repeat)
+        to = case.says(state, now_us)
+        return Answer(name, state, tuple(case.doubters()), is_repeat, to)

@@ -54,7 +54,7 @@ class RegionHooks:
     """Who is told while a region runs."""
 
     on_answer: Callable[[Answer, int], None]
-    """Of what is told to every domain, and when, microseconds since 1970."""
+    """Of what is told to domains, and when, microseconds since 1970."""
     on_trouble: Callable[[str], None]
     """Of what went wrong and is tried again, in a sentence."""
 
@@ -234,8 +234,8 @@ class RegionWorker(Stoppable):
         domains = self._settings.domains.domains
         spoken = {one.name for one in domains if self._lease.is_heard(one.partition)}
         answers = self._region.answers(_now_us(), spoken)
-        for outbox in self._outboxes:
-            outbox.put(answers)
+        for domain, outbox in zip(domains, self._outboxes, strict=True):
+            outbox.put(one for one in answers if one.is_for(domain.name))
         for one in answers:
             self._hooks.on_answer(one, _wall_us())
 

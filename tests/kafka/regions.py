@@ -48,10 +48,10 @@ async def shared_map(
     return made
 
 
-def users_of_wan(folder: Path) -> Path:
+def users_of_wan(folder: Path, apps: int = APPS) -> Path:
     """Write the topology of a domain in which applications on two hosts use the link."""
     edges = []
-    for number in range(APPS):
+    for number in range(apps):
         app, vm, host = f"app:a{number}", f"vm:v{number}", f"host:h{number % 2}"
         edges += [(app, WAN, "serves"), (app, vm, "runs_on"), (vm, host, "hosted_by")]
     file = folder / "topology.json"
@@ -154,25 +154,35 @@ async def incidents(kafka: KafkaSettings, partition: int) -> dict[str, dict[str,
     return {one.key: json.loads(one.value) for one in await kept(kafka, INCIDENTS, partition)}
 
 
-async def until(kafka: KafkaSettings, is_there: Callable[[list[tuple[str, str]]], bool]) -> Heard:
-    """Return what the domains were told, once each of them was told something."""
+async def until(
+    kafka: KafkaSettings,
+    is_there: Callable[[list[tuple[str, str]]], bool],
+    pods: tuple[str, ...] = PODS,
+) -> Heard:
+    """Return what the domains were told, once each of some was told something."""
     end_s = time.monotonic() + PATIENCE_S
     while True:
         found = await heard(kafka)
-        if all(map(is_there, found.values())):
+        if all(is_there(found[pod]) for pod in pods):
             return found
         assert time.monotonic() < end_s, found
         await asyncio.sleep(0.05)
 
 
-async def newest(kafka: KafkaSettings, resource: str, state: str, count: int = 1) -> Heard:
+async def newest(
+    kafka: KafkaSettings,
+    resource: str,
+    state: str,
+    count: int = 1,
+    pods: tuple[str, ...] = PODS,
+) -> Heard:
     """Return what the domains were told, once the newest of a resource is this, and so many are."""
 
     def is_there(told: list[tuple[str, str]]) -> bool:
         mine = [one for one in told if one[0] == resource]
         return len(mine) >= count and mine[-1][1] == state
 
-    return await until(kafka, is_there)
+    return await until(kafka, is_there, pods)
 
 
 async def opened(kafka: KafkaSettings, partition: int) -> list[dict[str, Any]]:

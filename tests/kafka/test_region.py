@@ -89,7 +89,8 @@ def test_domains_are_told_what_has_failed_signed_for_each(
             await newest(kafka, WAN, "failed")
             await tell(log, "pod-1", FEED, "working")
             await tell(log, "pod-0", FEED, "suspected", confidence=0.6)
-            await newest(kafka, FEED, "working")
+            found = await newest(kafka, FEED, "working", pods=("pod-0",))
+            assert (FEED, "working") not in found["pod-1"]  # It did not ask.
 
             region.signal(signal.SIGTERM)
             assert await region.ended() == 0

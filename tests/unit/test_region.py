@@ -106,6 +106,45 @@ def test_a_good_word_that_comes_late_is_passed_on_at_once() -> None:
     assert told.after(0) == [(WAN, "working")]
 
 
+def test_that_it_works_is_told_to_who_asked_alone_and_its_recall_to_all() -> None:
+    told = Told().begun()
+    told.hears(digest("pod-2", "working"), digest("pod-1"))
+    told.after(GATHER_US)
+    assert told.answers[-1].to == {"pod-1"}
+    assert not told.answers[-1].is_for("pod-2")
+    told.hears(digest("pod-2"))
+    assert told.after(0) == [(WAN, "failed")]
+    assert told.answers[-1].to is None
+    told.hears(digest("pod-1", "working"), digest("pod-2", "working"))
+    assert told.after(0) == [(WAN, "working")]
+    assert told.answers[-1].is_for("pod-3")
+
+
+def test_who_doubts_it_only_since_it_was_said_to_have_failed_is_asked_anew() -> None:
+    told = Told().begun()
+    told.hears(digest("pod-1"), digest("pod-2"))
+    assert told.after(0) == [(WAN, "failed")]
+    told.hears(digest("pod-3", "failed", confidence=1.0))
+    told.hears(digest("pod-1", "working"))
+    assert told.after(0) == []
+    told.hears(digest("pod-2", "working"))
+    assert told.after(0) == [(WAN, "unknown")]
+    told.hears(digest("pod-1", "working"))
+    assert told.after(0) == []
+    told.hears(digest("pod-3", "failed", confidence=0.9))
+    assert told.after(GATHER_US) == [(WAN, "working")]
+
+
+def test_who_is_asked_anew_and_still_sure_is_believed() -> None:
+    told = Told().begun()
+    told.hears(digest("pod-1"), digest("pod-2"), digest("pod-3", "failed", confidence=1.0))
+    told.after(0)
+    told.hears(digest("pod-1", "working"), digest("pod-2", "working"))
+    assert told.after(0) == [(WAN, "unknown")]
+    told.hears(digest("pod-3", "failed", confidence=1.0))
+    assert told.after(0) == [(WAN, "failed")]
+
+
 def test_a_word_said_anew_asks_for_no_answer() -> None:
     told = Told().begun()
     told.hears(digest("pod-2", "working"), digest("pod-1"))
