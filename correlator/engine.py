@@ -76,6 +76,14 @@ class Engine:
         """The active rule set."""
         return self._domain.rules
 
+    def knows(self, name: str) -> bool:
+        """Claim that a rule set can be made active, by its hash."""
+        return name in self._domain.library
+
+    def learn(self, rules: RuleSet) -> None:
+        """Know a rule set that a command may make active; what a hash names never changes."""
+        self._domain.library.setdefault(rules.hash, rules)
+
     def step(self, record: Stamped) -> list[Output]:
         """Fold one input; return what is to be said, in order. A repeated offset is dropped."""
         state, domain = self.state, self._domain

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from correlator.engine import Stamped
 from correlator.signatures import Refused, written
 from schemas.base import canonical, first_fault, to_microseconds
-from schemas.inputs import FRAME_INPUTS_MAX, Event, Frame, Input
+from schemas.control import RULES
+from schemas.inputs import FRAME_INPUTS_MAX, Command, Event, Frame, Input
 from schemas.outputs import DeadLetter
 from schemas.topics import LOG, MESSAGE_BYTES_MAX
 
@@ -206,3 +207,10 @@ def input_line(value: bytes, index: int) -> bytes:
         return canonical({"input": written(value)["inputs"][index]}).encode()
     except Refused:
         return value
+
+
+def activated(given: Input) -> str | None:
+    """Return the hash of the rule set that an input makes active; None for any other input."""
+    if isinstance(given, Command) and given.command == "activate_rules":
+        return given.target.removeprefix(RULES)
+    return None

@@ -9,9 +9,9 @@ import hashlib
 import io
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, NotRequired
@@ -40,15 +40,18 @@ from schemas.base import (
     from_microseconds,
     to_microseconds,
 )
+from schemas.control import RuleFiles
 from schemas.inputs import SIGNED, Event, RecordingHeader, RecordingLine, State
 from schemas.outputs import DeadLetter
-from schemas.topics import LOCAL_FILE, LOG, MESSAGE_BYTES_MAX
+from schemas.topics import CONTROL, LOCAL_FILE, LOG, MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from firstfault.log import Record  # firstfault re-exports from here.
 
 LINE_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 """A longer line is no input: a message of the log may be one, and be written at greater length."""
+RULES_FILE = "rules-{}.json"
+"""Of a rule set that a recording names, beside it."""
 AHEAD_US = 120_000_000
 """A stamp this far ahead is not the log's time: twice the lateness that any shipped pack allows."""
 AROUND = 20
@@ -94,6 +97,8 @@ class Recording:
     labels: Path | None
     imported: bool
     header: RecordingHeader
+    rules: Mapping[str, RuleFiles] = field(default_factory=dict)
+    """Rule sets that a command of the recording may make active, by hash."""
 
     @property
     def size_bytes(self) -> int:
@@ -120,7 +125,9 @@ def open_recording(path: Path) -> Recording:
         with suppress(OSError, EOFError, zstandard.ZstdError):  # Told when it is read.
             logged = _header_of(events)
         if logged is not None and logged.ticks == "recorded":  # Written by `firstfault record`.
-            return Recording(events, topology, None, imported=False, header=logged)
+            return Recording(
+                events, topology, None, imported=False, header=logged, rules=_kept(path)
+            )
         header = RecordingHeader(ticks="synthesised", domain=path.resolve().name)
         return Recording(
             events, topology, labels if labels.is_file() else None, imported=True, header=header
@@ -133,12 +140,29 @@ def open_recording(path: Path) -> Recording:
 
 def _open_log(file: Path) -> Recording:
     """Return a local log as the recording that it is."""
-    from firstfault.log.local import all_records  # noqa: PLC0415 - firstfault re-exports from here
+    from firstfault.log.control import rules_in  # noqa: PLC0415 - firstfault re-exports from here
+    from firstfault.log.local import all_records  # noqa: PLC0415 - as above
 
     first = next((opened(0, 0, record.value) for record in all_records(file, LOG)), None)
     domain = first.domain if first and first.domain else "default"
     header = RecordingHeader(ticks="recorded", domain=domain)
-    return Recording(file, None, None, imported=False, header=header)
+    newest = {record.key: record for record in all_records(file, CONTROL)}
+    rules = rules_in(newest.values())
+    return Recording(file, None, None, imported=False, header=header, rules=rules)
+
+
+def _kept(folder: Path) -> dict[str, RuleFiles]:
+    """Return the rule sets that stand beside a recording, by hash."""
+    found = {}
+    for file in sorted(folder.glob(RULES_FILE.format("*"))):
+        try:
+            found[file.stem.removeprefix("rules-")] = RuleFiles.model_validate_json(
+                file.read_bytes()
+            )
+        except ValidationError as error:
+            msg = f"{file}: {first_fault(error)}"
+            raise RecordingError(msg) from None
+    return found
 
 
 def _open_file(path: Path) -> Recording:

@@ -21,7 +21,7 @@ from correlator.timeline import START_US, parse_timeline
 from correlator.topology import Topology
 from schemas.base import MICROSECONDS_PER_SECOND, is_entity, kind_of, parse_duration
 from schemas.corpus import Answer, Scenario
-from schemas.inputs import Command, CommandName, Fact, Input, Level, OwnerClaim, Pulse
+from schemas.inputs import Command, CommandName, Fact, Input, Level, OwnerClaim, Pulse, Verdict
 from schemas.inputs import TopologyDelta as Delta
 from schemas.outputs import Verb
 
@@ -212,9 +212,19 @@ def _of_entities(made: Entry, verb: str, words: list[str]) -> Entry | None:
     if verb in _EDGE_OPS:
         edit = _edge(words)
         return replace(made, inputs=(edit,), entities=(str(edit.from_), str(edit.to)))
+    if verb == "verdict":
+        word = _verdict(words)
+        return replace(made, inputs=(word,), entities=(word.resource,))
     if verb == "late":
         return _late(made, words)
     return None
+
+
+def _verdict(words: list[str]) -> Verdict:
+    if len(words) != 3:  # noqa: PLR2004 - verdict RESOURCE WORD
+        msg = "write TIME verdict RESOURCE failed|working|unknown: the region's word"
+        raise ValueError(msg)
+    return Verdict.model_validate({"resource": words[1], "state": words[2]})
 
 
 def _late(made: Entry, words: list[str]) -> Entry:

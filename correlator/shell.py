@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from correlator.engine import Engine
+from correlator.frames import activated, opened
 from correlator.lease import Lease
+from correlator.library import Library
 from correlator.live import TICK_US, Fold, Live, Partition, Told, Voice, messages_of
 from correlator.rules import RuleSet
 from correlator.signatures import Signer
@@ -36,6 +38,9 @@ SNAPSHOT_RECORDS = 1_000
 
 SPOKEN = (LOG, INCIDENTS, DECISIONS, ACTIONS, DEAD_LETTERS)
 """What it appends to in the hot path."""
+
+ACTIVATES = (b"activate_rules", b"\\u")
+"""One of these is in every message that makes a rule set active; JSON may escape any letter."""
 
 OnTold = Callable[[Told], None]
 
@@ -72,6 +77,8 @@ class Means:
     """The same log by other connections: what hinders a snapshot must hinder nothing else."""
     lease: Lease
     on_told: OnTold
+    library: Library | None = None
+    """The published rule sets, shared by the shells of a worker; none: one of its own."""
 
 
 class Shell:
@@ -80,6 +87,7 @@ class Shell:
     def __init__(self, means: Means, number: int, sites: Sequence[Site]) -> None:
         self.number = number
         self._log, self._lease, self._on_told = means.log, means.lease, means.on_told
+        self._library = means.library or Library(means.log)
         self._sites = {site.domain: site for site in sites}
         self._writers = {
             name: FrameWriter(means.log, name, site.owner, number)
@@ -121,7 +129,8 @@ class Shell:
 
     async def _started(self, site: Site, span: Span) -> Live:
         rules = {one.hash: one for one in (site.rules, *site.library)}
-        found, has_others = await self._stores[site.domain].newest(rules.keys())
+        names = rules.keys() | await self._library.published()
+        found, has_others = await self._stores[site.domain].newest(names)
         if found is None:
             if has_others and span.first > 1:
                 raise LogError(_gone(site, span, "a snapshot under these rules"))
@@ -133,6 +142,12 @@ class Shell:
             return Live(fold, Voice(self._writers[site.domain].prefix))
         if not span.first <= found.manifest.offset <= span.end:
             raise LogError(_gone(site, span, f"the newest snapshot, at {found.manifest.offset}"))
+        name = found.manifest.rules
+        if name not in rules:
+            published = await self._library.find(name)
+            if published is None:
+                raise LogError(_gone(site, span, f"the newest snapshot, under rules:{name},"))
+            rules[name] = published
         return self._restored(site, found, rules)
 
     def _restored(self, site: Site, found: Found, rules: dict[str, RuleSet]) -> Live:
@@ -174,12 +189,26 @@ class Shell:
         """
         end_s = time.perf_counter() + SLICE_S
         for record in records:
+            await self._learn(record)
             self._take(record)
             if time.perf_counter() >= end_s:
                 await self._publish()
                 await asyncio.sleep(0)
                 end_s = time.perf_counter() + SLICE_S
         await self._publish()
+
+    async def _learn(self, record: Record) -> None:
+        """Learn of the rule set that a command of a record names, before the command is folded."""
+        if not any(word in record.value for word in ACTIVATES):
+            return
+        frame = opened(record.offset, record.log_us, record.value)
+        live = self.partition.domains.get(frame.domain)
+        for one in frame.inputs if live else ():
+            name = activated(one.input)
+            if live and name and not live.fold.engine.knows(name):
+                rules = await self._library.find(name)
+                if rules is not None:
+                    live.fold.engine.learn(rules)
 
     def _take(self, record: Record) -> None:
         live = self.partition.take(record)

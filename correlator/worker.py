@@ -22,6 +22,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP, EventT, StreamT
 
 from correlator.lease import Holding, SharedLease
+from correlator.library import Library
 from correlator.shell import Means, OnTold, Shell, Site
 from firstfault.log import Log, LogError, Record
 from firstfault.log.kafka_settings import password, ssl_context
@@ -222,7 +223,9 @@ class Worker(Stoppable):
         self._settings, self._hooks = settings, hooks
         self._boot = f"{settings.owner}/{os.getpid()}-{time.time_ns()}"
         self._lease = SharedLease(log, self._boot, self._held, time.monotonic)
-        self._means = Means(log, snapshots, self._lease, hooks.on_told)
+        self._means = Means(
+            log, snapshots, self._lease, hooks.on_told, Library(log, hooks.on_trouble)
+        )
         self._readers: dict[int, _Reader] = {}
         self._sooner = asyncio.Event()
         self._look_s = 0.0

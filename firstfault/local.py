@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from correlator.lease import Alone
+from correlator.library import Library
 from correlator.live import Told
 from correlator.shell import Means, OnTold, Shell, Site
 from firstfault.log import Log, LogError
@@ -44,7 +45,8 @@ class Correlator:
         self, log: Log, site: Site, on_told: OnTold = _nothing, on_trouble: OnTrouble = _say
     ) -> None:
         self._log, self._on_trouble = log, on_trouble
-        self._shell = Shell(Means(log, log, Alone(), on_told), 0, [site])
+        library = Library(log, on_trouble)
+        self._shell = Shell(Means(log, log, Alone(), on_told, library), 0, [site])
 
     async def run(self) -> None:
         """Fold what is there, claim the right to speak, and go on until cancelled."""

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from correlator.engine import Stamped
+from correlator.engine import Engine, Stamped
+from correlator.frames import activated
 from correlator.importers import load_topology
 from correlator.recorded import Said, said
 from correlator.recording import Check, Recording, open_recording
 from correlator.replay import cases, engine_for, fold
 from correlator.rules import RuleSet, load_pack
+from correlator.rules.bundle import rules_of
 from correlator.topology import ImportReport, Topology
 from firstfault.packs import find_pack
 from schemas.base import parse_duration, to_microseconds
@@ -95,6 +97,8 @@ class Playback:
     end: Moment | None = None
     keys: tuple[KeySet, ...] = ()
     """Key sets known, the first active from the beginning; with none, nothing is checked."""
+    unknown_rules: set[str] = field(default_factory=set)
+    """Rule sets that commands name, and that are not with the recording: refused, as unknown."""
     read: int = 0
     """Inputs that could be read, believed or not."""
     inputs: int = 0
@@ -121,8 +125,21 @@ class Playback:
         for case, records in cases(self.recording, on_dead_letter, told.on_progress, check):
             domain = f"{header.domain}/{case}" if case else header.domain
             engine = engine_for(self.topology.copy(), self.rules, domain, header.ticks)
-            for record, output in fold(engine, self._heard(case, records, told)):
+            for record, output in fold(
+                engine, self._heard(case, self._learning(engine, records), told)
+            ):
                 yield said(case, record, output)
+
+    def _learning(self, engine: Engine, records: Iterable[Stamped]) -> Iterator[Stamped]:
+        """Let the engine know each rule set before the command that makes it active."""
+        for record in records:
+            name = activated(record.input)
+            if name is not None and not engine.knows(name):
+                if name in self.recording.rules:
+                    engine.learn(rules_of(name, self.recording.rules[name]))
+                else:
+                    self.unknown_rules.add(name)
+            yield record
 
     def _check(self) -> Check:
         """Return what counts an input that could be read, and says why it is not believed."""

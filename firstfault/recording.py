@@ -7,16 +7,17 @@ offset through the same `Log` as everything else, so an outage is waited out and
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zstandard
 
-from correlator.frames import Doubles, opened
-from correlator.recording import header_line, logged_lines
+from correlator.frames import Doubles, activated, opened
+from correlator.recording import RULES_FILE, header_line, logged_lines
 from firstfault.log import Log, LogError, Record, Span, between
-from firstfault.log.control import read_domains
+from firstfault.log.control import read_domains, read_rules
 from firstfault.playback import Moment
+from schemas.base import canonical, document_of
 from schemas.topics import LOG
 
 EVENTS = "events.jsonl.zst"
@@ -49,6 +50,9 @@ class Written:
     doubles: int = 0
     unread: int = 0
     """Messages or inputs that could not be read."""
+    rules: list[str] = field(default_factory=list)
+    """Rule sets that commands name, by hash; those that are published are kept beside it."""
+    rules_missing: list[str] = field(default_factory=list)
 
 
 async def whole(log: Log, domain: str | None) -> Stretch:
@@ -94,7 +98,19 @@ async def record(
     with _recording(folder, stretch) as out:
         async for line in lines(log, stretch, written, on_progress):
             out.write(f"{line}\n".encode())
+        await _keep_rules(log, folder, written)
     return written
+
+
+async def _keep_rules(log: Log, folder: Path, written: Written) -> None:
+    """Put the rule sets that commands name beside a recording, and say which are not published."""
+    published = await read_rules(log) if written.rules else {}
+    for name in written.rules:
+        if name in published:
+            text = canonical(document_of(published[name]))
+            (folder / RULES_FILE.format(name)).write_text(text, encoding="utf-8")
+        else:
+            written.rules_missing.append(name)
 
 
 @contextmanager
@@ -131,6 +147,8 @@ async def lines(
         if doubles.has(frame.frame_id):
             written.doubles += 1
             continue
+        names = map(activated, (given.input for given in frame.inputs))
+        written.rules += [name for name in names if name and name not in written.rules]
         for line in logged_lines(one, frame) if frame.inputs else ():
             written.inputs += 1
             yield line

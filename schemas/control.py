@@ -1,4 +1,6 @@
-"""Which domain is in which partition of the log: a file people write, published for all to read.
+"""What all must agree on: which domain is in which partition, and the files of rule sets.
+
+The map of domains is a file that people write, published for all to read.
 
 A domain never changes its partition while a log lives: workers compare epochs, which are offsets of
 one partition. A new, empty log has another generation, and may have another map.
@@ -6,15 +8,24 @@ one partition. A new, empty log has another generation, and may have another map
 
 from collections import Counter
 from functools import cached_property
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import EntityId, Strict
+from schemas.base import EntityId, Strict, Wire
 
 DOMAINS = "domains"
 """Key of the map in the topic of control."""
 DOMAINS_MAX = 10_000
 SHARED_MAX = 1_000
+RULES = "rules:"
+"""What the keys of rule sets in the topic of control begin with, and the target of a command."""
+PART_CHARACTERS = 200_000
+"""Of the text of a rule set in one message: at 4 bytes each still below a message's limit."""
+PARTS_MAX = 40
+"""8 MB of text: twenty times the largest pack that is shipped."""
+RULE_FILES_MAX = 1_000
+"""The largest pack that is shipped has 52."""
 
 
 class Domain(Strict):
@@ -73,3 +84,36 @@ class DomainMap(Strict):
                     "while the log lives"
                 )
         return None
+
+
+class RuleFiles(Wire):
+    """The files of a pack and of all that it extends, as they were written."""
+
+    v: Literal[1] = 1
+    pack: str = Field(description="folder of the pack among the files, e.g. nfvi")
+    files: dict[str, str] = Field(
+        min_length=1, max_length=RULE_FILES_MAX, description="relative path → text, UTF-8"
+    )
+
+    @model_validator(mode="after")
+    def _stays_inside(self) -> "RuleFiles":
+        for name in (self.pack, *self.files):
+            if "\0" in name or {"", ".", ".."} & set(name.split("/")):
+                msg = f"{name[:100]}: no path inside a folder"
+                raise ValueError(msg)
+        return self
+
+
+class RuleSetPart(Wire):
+    """A piece of the text of a rule set's files; its key is ``rules:HASH/PART``."""
+
+    v: Literal[1] = 1
+    rules: str = Field(pattern=r"^[0-9a-f]{32}$", description="hash of the rule set")
+    part: int = Field(ge=0, lt=PARTS_MAX)
+    parts: int = Field(ge=1, le=PARTS_MAX, description="so many make the whole")
+    text: str = Field(description="of the JSON of its RuleFiles")
+
+    @property
+    def key(self) -> str:
+        """The key of its message: the newest of a key is kept, so each part has its own."""
+        return f"{RULES}{self.rules}/{self.part}"

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas import inputs, outputs
-from schemas.control import DomainMap
+from schemas.control import DomainMap, RuleFiles, RuleSetPart
 from schemas.kafka import KafkaSettings
 from schemas.keys import KeySet
 from schemas.rules import Pack, Policy, RuleTest, Settings, Signature, SymptomRule
-from schemas.topics import TOPICS
+from schemas.topics import CONTROL, LEASE, LOG, SNAPSHOTS, TOPICS, Topic
 from schemas.topology import TopologyDocument, TopologySchema
+from schemas.worker import CHUNK_MEDIA_TYPE, LeaseBeat, SnapshotChunk, SnapshotManifest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MESSAGES: dict[str, type[BaseModel]] = {
@@ -27,9 +28,13 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "digest": outputs.Digest,
     "frame": inputs.Frame,
     "incident": outputs.Incident,
+    "lease-beat": LeaseBeat,
     "recording-header": inputs.RecordingHeader,
     "recording-line": inputs.RecordingLine,
     "result": inputs.Result,
+    "rule-files": RuleFiles,
+    "rule-set-part": RuleSetPart,
+    "snapshot-manifest": SnapshotManifest,
 }
 """What stands on topics and in recordings, by the name of its file."""
 DOCUMENTS: dict[str, type[BaseModel]] = {
@@ -46,6 +51,13 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "topology-schema": TopologySchema,
 }
 """What people write, by the name of its file."""
+OPERATIONS = {
+    LOG: ("receive", "send"),  # Claims and ticks are its own.
+    CONTROL: ("receive",),
+    SNAPSHOTS: ("receive", "send"),
+    LEASE: ("receive", "send"),
+}
+"""What the correlator does with topics of which it does not only send."""
 _COMPONENTS = "#/components/schemas/{model}"
 
 
@@ -57,8 +69,9 @@ def json_schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
 
 def asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document of the topics."""
-    topics = {topic.name: topic.message for topic in TOPICS if topic.message}
-    models = sorted(set(topics.values()), key=lambda model: model.__name__)
+    models = sorted(
+        {model for topic in TOPICS for model in topic.messages}, key=lambda model: model.__name__
+    )
     _, schemas = models_json_schema(
         [(model, "validation") for model in models], by_alias=True, ref_template=_COMPONENTS
     )
@@ -71,17 +84,10 @@ def asyncapi() -> dict[str, Any]:
             "fields are kept: a newer producer never breaks an older reader.",
         },
         "defaultContentType": "application/json",
-        "channels": {name: _channel(name, message) for name, message in topics.items()},
+        "channels": {topic.name: _channel(topic) for topic in TOPICS},
         "operations": _operations(),
         "components": {
-            "messages": {
-                model.__name__: {
-                    "name": model.__name__,
-                    "title": (model.__doc__ or "").strip().splitlines()[0],
-                    "payload": {"$ref": _COMPONENTS.format(model=model.__name__)},
-                }
-                for model in models
-            },
+            "messages": {model.__name__: _message(model) for model in models},
             "schemas": _without_discriminators(schemas["$defs"]),
         },
     }
@@ -101,32 +107,38 @@ def _without_discriminators(part: Any) -> Any:  # noqa: ANN401 - any part of a J
     return [_without_discriminators(one) for one in part] if isinstance(part, list) else part
 
 
-def _channel(name: str, model: type[BaseModel]) -> dict[str, Any]:
-    topic = next(topic for topic in TOPICS if topic.name == name)
-    message = model.__name__
+def _message(model: type[BaseModel]) -> dict[str, Any]:
+    message = {
+        "name": model.__name__,
+        "title": (model.__doc__ or "").strip().splitlines()[0],
+        "payload": {"$ref": _COMPONENTS.format(model=model.__name__)},
+    }
+    return {**message, "contentType": CHUNK_MEDIA_TYPE} if model is SnapshotChunk else message
+
+
+def _channel(topic: Topic) -> dict[str, Any]:
+    names = [model.__name__ for model in topic.messages]
     settings: dict[str, Any] = {"cleanup.policy": ["compact"]}
     if not topic.compacted:
         settings = {"cleanup.policy": ["delete"], "retention.ms": topic.keep_s * 1000}
     return {
         "address": topic.name,
         "description": f"{topic.what}; key: {topic.key}",
-        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
         "bindings": {"kafka": {"topic": topic.name, "topicConfiguration": settings}},
     }
 
 
 def _operations() -> dict[str, Any]:
-    """Return what the correlator does: it receives what steers it, and sends the rest."""
+    """Return what the correlator does with each topic; of most, it only sends."""
     found = {}
     for topic in TOPICS:
-        if topic.message is None:
-            continue
-        action = "receive" if topic.message in (inputs.Frame, DomainMap) else "send"
-        found[f"{action}.{topic.name}"] = {
-            "action": action,
-            "channel": {"$ref": f"#/channels/{topic.name}"},
-            "summary": topic.what,
-        }
+        for action in OPERATIONS.get(topic.name, ("send",)):
+            found[f"{action}.{topic.name}"] = {
+                "action": action,
+                "channel": {"$ref": f"#/channels/{topic.name}"},
+                "summary": topic.what,
+            }
     return found
 
 

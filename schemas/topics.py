@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from schemas.control import DomainMap
+from schemas.control import DomainMap, RuleSetPart
 from schemas.inputs import Frame
 from schemas.outputs import Action, DeadLetter, Decision, Digest, Incident
+from schemas.worker import LeaseBeat, SnapshotChunk, SnapshotManifest
 
 LOCAL_FILE = "firstfault.db"
 """The SQLite file of a log without a broker: a table for each topic."""
@@ -33,8 +34,8 @@ class Topic(NamedTuple):
 
     name: str
     key: str
-    message: type[BaseModel] | None
-    """None: between workers only, who may change it with any version."""
+    messages: tuple[type[BaseModel], ...]
+    """Each kind of message that it carries; more than one is told apart by the key."""
     compacted: bool
     what: str
     keep_s: int = _WEEK_S
@@ -44,23 +45,29 @@ class Topic(NamedTuple):
 
 
 TOPICS = (
-    Topic(LOG, "domain", Frame, compacted=False, what="the one input log"),
-    Topic(ACTIONS, "target", Action, compacted=False, what="one action per message"),
-    Topic(INCIDENTS, "incident", Incident, compacted=True, what="current state of incidents"),
+    Topic(LOG, "domain", (Frame,), compacted=False, what="the one input log"),
+    Topic(ACTIONS, "target", (Action,), compacted=False, what="one action per message"),
+    Topic(INCIDENTS, "incident", (Incident,), compacted=True, what="current state of incidents"),
     Topic(
         DECISIONS,
         "entity",
-        Decision,
+        (Decision,),
         compacted=False,
         what="every decision with its reason",
         keep_s=13 * _WEEK_S,  # It is the audit: a quarter of a year.
     ),
-    Topic(DEAD_LETTERS, "source", DeadLetter, compacted=False, what="what could not be read"),
-    Topic(SNAPSHOTS, "domain, offset, part", None, compacted=True, what="states to go on from"),
+    Topic(DEAD_LETTERS, "source", (DeadLetter,), compacted=False, what="what could not be read"),
+    Topic(
+        SNAPSHOTS,
+        "domain/offset/part",
+        (SnapshotChunk, SnapshotManifest),
+        compacted=True,
+        what="states to go on from: numbered chunks, a manifest last",
+    ),
     Topic(
         REGION,
         "shared resource",
-        Digest,
+        (Digest,),
         compacted=False,
         what="digests of domains, for what spans them",
         keep_s=24 * _HOUR_S,
@@ -69,14 +76,19 @@ TOPICS = (
     Topic(
         LEASE,
         "worker",
-        None,
+        (LeaseBeat,),
         compacted=False,
         what="beats of those who speak",
         keep_s=_HOUR_S,  # The last second counts; the rest is for whoever looks into a take-over.
         per_domain=False,
     ),
     Topic(
-        CONTROL, "name", DomainMap, compacted=True, what="which domain is where", per_domain=False
+        CONTROL,
+        "name",
+        (DomainMap, RuleSetPart),
+        compacted=True,
+        what="which domain is where, and rule sets by hash",
+        per_domain=False,
     ),
 )
 """The topics this version reads or writes."""

@@ -5,9 +5,11 @@ Source of the shapes: the wire page, "Who may emit" and "Outputs".
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, RootModel
 
 from schemas.base import Wire
+
+CHUNK_MEDIA_TYPE = "application/zstd"
 
 
 class LeaseBeat(Wire):
@@ -21,6 +23,12 @@ class LeaseBeat(Wire):
     follows: list[int] = Field(
         default_factory=list, description="partitions it has recovered: it could speak for them"
     )
+
+
+class SnapshotChunk(RootModel[bytes]):
+    """Some lines of a snapshot, one JSON array each, as one zstd frame; it is no JSON itself."""
+
+    model_config = ConfigDict(json_schema_extra={"contentMediaType": CHUNK_MEDIA_TYPE})
 
 
 class SnapshotManifest(Wire):

@@ -1,6 +1,7 @@
 """``firstfault act``: run the actuators of a site on a log."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,13 +60,16 @@ def act(
     """
     from actuators.verb import Action, Outcome
     from correlator.keyfile import read_keys, read_private
+    from firstfault.consumer.consumer import keys_again
     from firstfault.consumer.gate import Trust
     from firstfault.edges import Duty, Place, actuator_of, together
 
     options: dict[str, Any] = {"webhook": webhook, "exec": shlex.split(program or "")}
     actuators = _actuators(config, verb, name, options)
     trust = Trust(
-        read_keys(keys) if keys else None, read_private(signing_key) if signing_key else None
+        read_keys(keys) if keys else None,
+        read_private(signing_key) if signing_key else None,
+        read_again=partial(keys_again, keys) if keys else None,
     )
     duty, folder = Duty(trust, enforce), state_folder(state, local)
     if not enforce:

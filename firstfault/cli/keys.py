@@ -5,13 +5,14 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
 from firstfault.cli.sentences import plain
+from firstfault.cli.site import Manner, Reason, giving, tell
 from firstfault.cli.terminal import (
     EXIT_DIFFERENT,
     BadInput,
@@ -26,6 +27,9 @@ from firstfault.cli.terminal import (
 from schemas.base import canonical, first_fault
 from schemas.inputs import SIGNED, Input
 from schemas.keys import SAYINGS, Key, KeySet, key_id_of
+
+if TYPE_CHECKING:
+    from firstfault.operations import Site, Wanted
 
 keys = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Make keys, look at key sets, sign a message."
@@ -166,6 +170,33 @@ def _doubts(found: KeySet, now: datetime) -> Iterator[str]:
             yield f"{key.key_id} of {key.identity} counts no more"
     if not any("activate_keys" in key.may for key in found.keys):
         yield "nobody may say activate_keys: this set can never be replaced"
+
+
+@keys.command(
+    epilog=f"Example: {_MADE} && firstfault keys activate keys/keys.yaml --reason 'new operator' "
+    "--local site --key keys/operator-op-7.pem --wait 0s"
+)
+@giving
+def activate(
+    file: Annotated[Path, typer.Argument(help="Key set.", metavar="FILE")],
+    *,
+    reason: Reason,
+    manner: Manner,
+) -> None:
+    """Make a key set the one that is believed, from this place of the log on.
+
+    Each worker must have been started with it (run --keys): one that has not believes nobody.
+    """
+    from correlator.keyfile import read_keys
+
+    target = f"keys:{read_keys(file).hash}"
+
+    async def make(_: "Site", by: str) -> "Wanted":
+        from firstfault.operations import Wanted
+
+        return Wanted("activate_keys", target, by, reason)
+
+    tell(manner, make)
 
 
 @keys.command(

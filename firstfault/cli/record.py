@@ -68,6 +68,8 @@ def record(
             return stretch, await written(folder, log, stretch)
 
     stretch, told = asyncio.run(all_of_it())
+    for name in told.rules_missing:
+        err.print(plain(f"rules:{name} was made active, and is not published: not kept with it"))
     if output is Format.json:
         say_json({"domain": stretch.domain, "partition": stretch.partition, **asdict(told)})
         return

@@ -273,6 +273,8 @@ def replay(
     say_dead_letters(playback)
     if playback.unchecked:
         err.print(f"signatures not checked: --keys is missing ({playback.unchecked} inputs)")
+    for name in sorted(playback.unknown_rules):
+        err.print(plain(f"rules:{name} was made active, and is not with the recording: refused"))
     told = ", ".join(f"{counts[kind]} {kind}s" for kind in ("incident", "decision", "action"))
     err.print(
         plain(f"{playback.inputs} inputs: {told}" + (f"; kept in {record}" if record else ""))

@@ -1,7 +1,9 @@
 """``firstfault rules``: check a rule pack, run its tests, estimate its numbers from recordings."""
 
+import asyncio
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,6 +16,7 @@ from correlator.rules.lint import lint
 from correlator.ruletest import CaseResult, run_tests
 from correlator.topology import Topology
 from firstfault.cli.sentences import plain
+from firstfault.cli.site import Kafka, Local, Manner, Reason, giving, open_log, tell
 from firstfault.cli.terminal import (
     EXIT_BAD_INPUT,
     EXIT_DIFFERENT,
@@ -27,8 +30,17 @@ from firstfault.cli.terminal import (
     say_json,
 )
 from firstfault.packs import find_pack
+from schemas.control import RULES
 
-rules = typer.Typer(cls=Commands, no_args_is_help=True, help="Check, test and fit rule packs.")
+if TYPE_CHECKING:
+    from firstfault.operations import Site, Wanted
+
+_HASH = re.compile(r"[0-9a-f]{6,32}")
+"""A hash, or enough of its beginning to be no pack's name."""
+
+rules = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Check, test, fit and publish rule packs."
+)
 app.add_typer(rules, name="rules")
 
 Pack = Annotated[
@@ -99,6 +111,80 @@ def _show_result(result: CaseResult) -> None:
     out.print(f"{word}  {plain(result.name)} [dim]({result.runs} runs)[/dim]")
     for failure in result.failures:
         out.print(f"        {plain(failure)}")
+
+
+@rules.command(epilog="Example: firstfault rules publish generic --local site")
+def publish(
+    pack: Pack, *, local: Local = None, kafka: Kafka = None, output: Output = Format.text
+) -> None:
+    """Publish the files of a pack under its hash, so that every worker can be told to use it."""
+    from correlator.rules.bundle import files_of
+    from firstfault.log.control import publish_rules
+
+    folder = find_pack(pack)
+    files = files_of(folder)
+    name = _hash_of(folder)
+
+    async def whole() -> bool:
+        async with open_log(local, kafka, must_exist=False) as log:
+            return await publish_rules(log, name, files)
+
+    is_new = asyncio.run(whole())
+    if output is Format.json:
+        say_json({"rules": f"{RULES}{name}", "files": len(files.files), "new": is_new})
+        return
+    said = "published" if is_new else "published before"
+    out.print(plain(f"{folder.name}: {RULES}{name} {said} ({len(files.files)} files)"))
+
+
+@rules.command(
+    epilog="Example: firstfault rules publish generic --local site && firstfault rules activate "
+    "generic --reason 'new pack' --local site --by operator:op-7 --wait 0s"
+)
+@giving
+def activate(
+    pack: Annotated[
+        str, typer.Argument(help="A published pack, or the beginning of its hash.", metavar="PACK")
+    ],
+    *,
+    reason: Reason,
+    manner: Manner,
+) -> None:
+    """Make a published rule set the active one of a domain, from this place of its log on."""
+
+    async def make(site: "Site", by: str) -> "Wanted":
+        from firstfault.log.control import read_rules
+        from firstfault.operations import Wanted
+
+        name = _published(pack, sorted(await read_rules(site.log)))
+        return Wanted("activate_rules", f"{RULES}{name}", by, reason)
+
+    tell(manner, make)
+
+
+def _published(pack: str, known: list[str]) -> str:
+    """Return the hash of the published rule set that is meant.
+
+    Raises:
+        BadInput: it is none of those that are published.
+    """
+    begin = pack.removeprefix(RULES)
+    found = [name for name in known if name.startswith(begin)] if _HASH.fullmatch(begin) else []
+    if len(found) > 1:
+        msg = f"{pack} may be any of {', '.join(found[:5])}"
+        raise BadInput(msg)
+    if found:
+        return found[0]
+    name = _hash_of(find_pack(pack)) if not _HASH.fullmatch(begin) else begin
+    if name not in known:
+        msg = f"{pack}: {RULES}{name} is not published there; firstfault rules publish does that"
+        raise BadInput(msg)
+    return name
+
+
+def _hash_of(folder: Path) -> str:
+    """Return the hash of a pack."""
+    return load_pack(folder).hash
 
 
 def _labelled(folder: Path, ruleset: RuleSet) -> Labelled:

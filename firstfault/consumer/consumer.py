@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Self, TypeVar
 
 from correlator.keyfile import read_keys, read_private
+from correlator.rules import RuleFaults
 from correlator.signatures import Refused
 from firstfault.consumer import duties
 from firstfault.consumer.duties import ACCEPTED_VERBS, Outcome, Turn
@@ -26,6 +28,7 @@ from firstfault.log.local import open_local
 from schemas.base import canonical
 from schemas.inputs import Result
 from schemas.kafka import KafkaSettings
+from schemas.keys import KeySet
 from schemas.outputs import Action
 from schemas.topics import ACTIONS
 
@@ -320,14 +323,25 @@ def _gate(  # noqa: PLR0913 - what a user says of a consumer
     if keys is None and not unsigned:
         msg = "name the key set of those whose actions count (keys=…), or say unsigned=True"
         raise LogError(msg)
+    file = Path(keys) if keys else None
     trust = Trust(
-        read_keys(Path(keys)) if keys else None,
+        read_keys(file) if file else None,
         read_private(Path(private_key)) if private_key else None,
         log_generation,
+        partial(keys_again, file) if file else None,
     )
     _check_result(name)
     me = duties.Self(name, frozenset(stands_on), dry_run)
     return Gate(open_ledger(Path(ledger)), me, trust, ())
+
+
+def keys_again(file: Path) -> KeySet | None:
+    """Return the key set of a file that is read again; None, and a warning, where it cannot be."""
+    try:
+        return read_keys(file)
+    except (RuleFaults, OSError) as error:
+        log.warning("the key set stays as it was read before: %s", error)
+        return None
 
 
 def _check_result(name: str) -> None:

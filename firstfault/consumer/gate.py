@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
@@ -25,6 +26,11 @@ from schemas.outputs import Action
 ACTION_BYTES_MAX = 1_048_576
 """A longer message is no action; a broker refuses it too, unless told otherwise."""
 
+KEYS_S = 5.0
+"""How often the key set is read again: so long an action of a key that was taken back may count."""
+KEYS_SOONEST_S = 1.0
+"""At the soonest, where something is signed by a key that is not there."""
+
 Facts = Mapping[str, Callable[[str], str]]
 """Fact of a precondition → function that says what it is of a target, e.g. vm_host → host:h3."""
 
@@ -38,6 +44,40 @@ class Trust:
     private_key: Ed25519PrivateKey | None = None
     """Ours; None: results are not signed."""
     log_generation: str = "0"
+    read_again: Callable[[], KeySet | None] | None = None
+    """Reads the key set anew, None where it cannot be; none: it stays as it is while we run."""
+
+
+class Believed:
+    """The key set of those whose actions count, which follows its file.
+
+    It is read again when something is signed by a key that is not there, and now and then, for a
+    key that was taken back must not count for long. A file that cannot be read changes nothing.
+    """
+
+    def __init__(self, trust: Trust, clock: Callable[[], float] = time.monotonic) -> None:
+        self.keys = trust.keys
+        self._read_again, self._clock = trust.read_again, clock
+        self._read_s = clock()
+
+    def current(self) -> KeySet | None:
+        """Return the key set, read again where that is due."""
+        self._follow(KEYS_S)
+        return self.keys
+
+    def has_news(self) -> bool:
+        """Claim that the file holds another set than before; asked of it once a second at most."""
+        before = self.keys
+        self._follow(KEYS_SOONEST_S)
+        return self.keys is not before
+
+    def _follow(self, after_s: float) -> None:
+        if self._read_again is None or self._clock() - self._read_s < after_s:
+            return
+        self._read_s = self._clock()
+        found = self._read_again()
+        if found is not None and found != self.keys:
+            self.keys = found
 
 
 @dataclass
@@ -56,6 +96,10 @@ class Gate:
     _sent: int = 0
     _boot: str = field(default_factory=lambda: f"{os.getpid()}-{time.time_ns()}")
 
+    def __post_init__(self) -> None:
+        """Believe whom the trust names, from now on."""
+        self._believed = Believed(self.trust)
+
     # ---- in --------------------------------------------------------------------------------
 
     def read(self, value: bytes, stamp_us: int) -> Action:
@@ -71,12 +115,23 @@ class Gate:
             action = Action.model_validate(document)
         except ValidationError as error:
             raise Refused("schema", first_fault(error, "action")) from None
-        if self.trust.keys is not None:
-            generation = self.trust.log_generation
-            key = signer_of(document, self.trust.keys, action.domain, generation, stamp_us)
-            if "action" not in key.may:
-                raise Refused("signature_not_allowed", f"{key.identity} may not send actions")
+        if self._believed.current() is None:
+            return action
+        try:
+            self._check(document, action, stamp_us)
+        except Refused:
+            if not self._believed.has_news():
+                raise
+            self._check(document, action, stamp_us)
         return action
+
+    def _check(self, document: Mapping[str, Any], action: Action, stamp_us: int) -> None:
+        keys = self._believed.keys
+        if keys is None:
+            return
+        key = signer_of(document, keys, action.domain, self.trust.log_generation, stamp_us)
+        if "action" not in key.may:
+            raise Refused("signature_not_allowed", f"{key.identity} may not send actions")
 
     def is_ours(self, action: Action) -> bool:
         """Claim that an action, or what it takes back, is for this consumer."""

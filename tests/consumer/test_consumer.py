@@ -12,6 +12,7 @@ import pytest
 
 from correlator.signatures import signer_of
 from firstfault import Action, ActionConsumer, Outcome, Proof
+from firstfault.consumer.consumer import keys_again
 from firstfault.consumer.inlets import LogInlet
 from firstfault.log import LogError, Message
 from schemas.base import document_of, from_microseconds
@@ -280,3 +281,24 @@ def _to_the_end(folder: Path, effects: Path, keys: set[str]) -> dict[str, set[st
     finally:
         process.kill()
         process.wait()
+
+
+def test_who_signs_by_a_new_key_is_believed_once_the_key_set_has_it(tmp_path: Path) -> None:
+    folder = site(tmp_path)
+    file = folder / "keys.yaml"
+    old = file.read_text(encoding="utf-8")
+    file.write_text("name: keys\nkeys: []\n", encoding="utf-8")
+    found = consumer(tmp_path)
+    found.on("notify")(lambda given: {"told": "op-7"})
+    assert keys_again(tmp_path / "gone.yaml") is None
+
+    def keep_sending() -> None:
+        for number in range(10):
+            time.sleep(0.2)
+            file.write_text(old if number else "keys: [", encoding="utf-8")
+            send(tmp_path, [signed(action(f"k{number}", verb="notify"))])
+
+    sending = threading.Thread(target=keep_sending)
+    sending.start()
+    assert set(until(tmp_path, found, 1)) == {"CONFIRMED"}
+    sending.join()

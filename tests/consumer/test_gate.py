@@ -16,14 +16,14 @@ from firstfault.consumer.duties import (
     Turn,
     decide,
 )
-from firstfault.consumer.gate import Gate, Trust
+from firstfault.consumer.gate import Believed, Gate, Trust
 from firstfault.consumer.ledger import open_ledger
 from firstfault.log import LogError
 from schemas.base import canonical, document_of, from_microseconds
 from schemas.inputs import Frame, Result
 from schemas.keys import KeySet
 from schemas.outputs import Action
-from tests.signed import ACTUATOR, DOMAIN, OPERATOR, WORKER, key_set, private, signer
+from tests.signed import ACTUATOR, DOMAIN, OPERATOR, WORKER, key, key_set, private, signer
 
 NOW_US = 1_795_000_000_000_000
 SECOND_US = 1_000_000
@@ -300,3 +300,39 @@ def test_what_cannot_run_any_more_is_forgotten(tmp_path: Path) -> None:
     found.ledger.forget(later_us)
     assert found.look(action(), later_us, NOW_US) == Turn("leave")  # Nobody waits any more.
     found.ledger.close()
+
+
+class Hand:
+    """A clock that only a test moves."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_key_set_follows_its_file_and_is_not_read_at_each_refusal() -> None:
+    clock, reads = Hand(), list[float]()
+    first, second = key_set(), key_set(key(WORKER, 1), name="second")
+    told: list[KeySet | None] = [first, second, None, first]
+
+    def read_again() -> KeySet | None:
+        reads.append(clock.now_s)
+        return told[len(reads) - 1]
+
+    believed = Believed(Trust(first, read_again=read_again), clock)
+    assert not believed.has_news()
+    assert reads == []
+    clock.now_s += 1.0
+    assert not believed.has_news()  # The same set.
+    assert not believed.has_news()
+    clock.now_s += 1.0
+    assert believed.has_news()
+    assert believed.current() == second
+    clock.now_s += 5.0
+    assert believed.current() == second  # It cannot be read: nothing changes.
+    clock.now_s += 4.5
+    assert believed.current() == second
+    clock.now_s += 0.5
+    assert believed.current() == first
+    assert reads == [101.0, 102.0, 107.0, 112.0]

@@ -59,6 +59,7 @@ FOUND_BY = {
     "carries_us": "C01-carries-the-broker",
     "other_owner": "C01-another-owner",
     "not_its_way": "X16-class-says-how",
+    "region_asked": "C12b-pool-shared-with-others",
     "owner_holds": "C09-owner-silent",
     "no_destination": "X17-anti-affinity-pair",
     "net_is_moving": "C17-host-dead",

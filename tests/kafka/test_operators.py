@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -9,18 +10,20 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
+from correlator.rules import load_pack
 from firstfault import Action, ActionConsumer, Proof
 from firstfault.log import LogError, Message
 from firstfault.log.kafka import KafkaLog
 from firstfault.log.kafka_settings import client_options
 from firstfault.log.kafka_topics import topics
 from firstfault.operations import Site, results
+from firstfault.packs import find_pack
 from schemas.inputs import Result
 from schemas.kafka import KafkaSettings
 from schemas.topics import ACTIONS
 from tests.cli.conftest import invoke
 from tests.consumer.stories import action, signed, site
-from tests.kafka.workers import WorkerProcess, made_site, running
+from tests.kafka.workers import RULES, WorkerProcess, made_site, running
 from tests.signed import ACTUATOR, DOMAIN, OPERATOR
 
 PARTITION = 2
@@ -152,5 +155,40 @@ def test_commands_are_answered_by_a_worker_that_signs(kafka: KafkaSettings, tmp_
             for line in ("incidents list --all", "maintenance list", "actions show last"):
                 command = f"{line} --domain pod-1 --kafka {cluster}"
                 assert (await asyncio.to_thread(invoke, command)).stdout.startswith("no ")
+
+    asyncio.run(story())
+
+
+def test_rules_are_published_activated_and_replayed_by_their_hash(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    pack, cluster = tmp_path / "mine", tmp_path / "kafka.yaml"
+    cluster.write_text(f"bootstrap: {kafka.bootstrap}\nprefix: {kafka.prefix}\n")
+    shutil.copytree(find_pack("nfvi"), pack)
+    shutil.copy(find_pack("nfvi").parent / "topology-schema.yaml", tmp_path)
+    extra = "kind: symptom\nname: app.gone\nmatch: {signal: app.hb.lost}\n"
+    (pack / "more.yaml").write_text(extra)
+    name = load_pack(pack).hash
+    mine = f"--domain pod-1 --by operator:op-7 --reason x --wait 60s --kafka {cluster}"
+
+    async def told(command: str, *paths: Path) -> str:
+        return (await asyncio.to_thread(invoke, command, *paths)).stdout
+
+    async def story() -> None:
+        made = await made_site(kafka, 2, 2)
+        async with running(WorkerProcess(made, "w1")):
+            assert "dry_run" in await told(f"mode dry_run {mine}")
+            assert name in await told(f"rules publish {{}} --kafka {cluster}", pack)
+            assert "published before" in await told(f"rules publish {{}} --kafka {cluster}", pack)
+            assert "(rules_activated)" in await told(f"rules activate {name} {mine}")
+        async with running(WorkerProcess(made, "w2")):  # It folds the same, from the beginning.
+            assert "(domain_hold)" in await told(f"hold {mine}")
+        out = tmp_path / "out"
+        await told(f"record {{}} --domain pod-1 --kafka {cluster}", out)
+        shown = await told(f"replay {{}} --rules {RULES}", out)
+        assert "(rules_activated)" in shown
+        assert "rules_unknown" not in shown
+        decided = await told(f"replay --kafka {cluster} --domain pod-1 --rules {RULES}")
+        assert decided == shown
 
     asyncio.run(story())
