@@ -110,7 +110,7 @@ def test_that_it_works_is_told_to_who_asked_alone_and_its_recall_to_all() -> Non
     told = Told().begun()
     told.hears(digest("pod-2", "working"), digest("pod-1"))
     told.after(GATHER_US)
-    assert told.answers[-1].to == {"pod-1"}
+    assert told.answers[-1].to == frozenset({"pod-1"})
     assert not told.answers[-1].is_for("pod-2")
     told.hears(digest("pod-2"))
     assert told.after(0) == [(WAN, "failed")]
