@@ -16,6 +16,7 @@ from bench.kddi import kddi
 from bench.link_cut import link_cut
 from bench.local_log import local_log
 from bench.memory import bytes_per_entity
+from bench.region import region
 from bench.scale import scale
 from bench.signing import signing
 from bench.single_fault import single_fault
@@ -36,6 +37,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "kafka_log": kafka_log,
     "link_cut": link_cut,
     "snapshots": snapshots,
+    "region": region,
     "worker": worker,
     "kddi": kddi,
     "signing": signing,

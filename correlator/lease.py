@@ -20,6 +20,8 @@ from schemas.worker import LeaseBeat
 BEAT_S = 0.1
 SILENCE_S = 0.3
 """So long after the last beat of its holder a lease is free."""
+TAKEN_OVER_S = 1.0
+"""A take-over is over within half of it."""
 Holding = tuple[Iterable[int], Iterable[int]]
 """Partitions that a worker speaks for, and those that it could speak for."""
 
@@ -109,6 +111,10 @@ class SharedLease:
     def yields(self, partition: int) -> None:
         """See `Lease.yields`."""
         self._others_s[partition] = self._clock()
+
+    def is_heard(self, partition: int) -> bool:
+        """Claim that another speaks for a partition: only a take-over may have come between."""
+        return self._clock() - self._others_s.get(partition, -TAKEN_OVER_S) < TAKEN_OVER_S
 
     async def renew(self) -> None:
         """See `Lease.renew`."""

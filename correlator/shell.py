@@ -118,6 +118,7 @@ class Shell:
             LogError: the log no longer holds what follows.
         """
         await self._log.prepare(SPOKEN, self.number)
+        await self._log.prepare((REGION,))
         span = await self._log.span(LOG, self.number)
         lives = {name: await self._started(site, span) for name, site in self._sites.items()}
         first = min(live.fold.next_offset for live in lives.values())

@@ -167,7 +167,7 @@ class _Reader:
             while not self.waiting.empty():
                 events.append(self.waiting.get_nowait())
             self.open.extend(events)
-            await self.shell.fold([_record(event) for event in events])
+            await self.shell.fold([record_of(event) for event in events])
             self.on_folded(self.shell)
             while self.open and self.open[0].message.offset <= self.shell.published:
                 self.open.popleft().ack()
@@ -178,20 +178,48 @@ class _Reader:
         return not self.open and self.waiting.empty()
 
 
-def _record(event: EventT[bytes]) -> Record:
+def record_of(event: EventT[bytes]) -> Record:
+    """Return what Faust has read as a record of the log."""
     message = event.message
     log_us = round(message.timestamp * 1e3) * 1_000  # Faust has the broker's milliseconds in s.
-    return Record(message.offset, log_us, (message.key or b"").decode(), message.value or b"")
+    # Whoever may write may send any bytes as a key, or none.
+    key = (message.key or b"").decode(errors="replace")
+    return Record(message.offset, log_us, key, message.value or b"")
 
 
 # ---- the worker ----------------------------------------------------------------------------
 
 
-class Worker:
+class Stoppable:
     """Runs until it is told to stop, or cannot go on."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+        self._error: BaseException | None = None
+
+    def stop(self) -> None:
+        """Ask for a clean stop."""
+        self._stopping.set()
+
+    def _watched(self, work: Any) -> "asyncio.Task[None]":  # noqa: ANN401 - a coroutine
+        """Run something that must not fail: where it does, the whole ends."""
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and task.exception() is not None:
+                self._error = self._error or task.exception()
+                self._stopping.set()
+
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        task.add_done_callback(ended)
+        return task
+
+
+class Worker(Stoppable):
+    """Folds the partitions that are assigned to it."""
 
     def __init__(self, settings: WorkerSettings, log: Log, snapshots: Log, hooks: Hooks) -> None:
         """See `Means` for the two logs."""
+        super().__init__()
         self._settings, self._hooks = settings, hooks
         self._boot = f"{settings.owner}/{os.getpid()}-{time.time_ns()}"
         self._lease = SharedLease(log, self._boot, self._held, time.monotonic)
@@ -199,11 +227,9 @@ class Worker:
             log, snapshots, self._lease, hooks.on_told, Library(log, hooks.on_trouble)
         )
         self._readers: dict[int, _Reader] = {}
-        self._stopping = asyncio.Event()
         self._sooner = asyncio.Event()
         self._look_s = 0.0
         """When it is looked next, own clock"""
-        self._error: BaseException | None = None
         self.snapshots = 0
         self.snapshot_failures = 0
         self._app = make_app(settings)
@@ -215,13 +241,16 @@ class Worker:
         """Return the partitions that are assigned to it now; another thread may ask."""
         return {number: reader.shell for number, reader in list(self._readers.items())}
 
+    def progress(self) -> dict[int, int]:
+        """Return the offset that is folded next, of each partition; -1 before it is recovered."""
+        return {
+            number: shell.partition.next_offset if shell.is_ready else -1
+            for number, shell in self.shells().items()
+        }
+
     def counts(self) -> dict[str, int]:
         """Return what was counted; another thread may ask."""
         return {"snapshots": self.snapshots, "snapshot_failures": self.snapshot_failures}
-
-    def stop(self) -> None:
-        """Ask for a clean stop."""
-        self._stopping.set()
 
     async def run(self) -> None:
         """Work until `stop`; fold what was read, snapshot, commit, leave the group.
@@ -241,18 +270,6 @@ class Worker:
             await asyncio.wait_for(self._app.stop(), LEAVE_S)
         if self._error is not None:
             raise self._error
-
-    def _watched(self, work: Any) -> "asyncio.Task[None]":  # noqa: ANN401 - a coroutine
-        """Run something that must not fail: where it does, the worker ends."""
-
-        def ended(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled() and task.exception() is not None:
-                self._error = self._error or task.exception()
-                self._stopping.set()
-
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        task.add_done_callback(ended)
-        return task
 
     # ---- what comes ------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
-from correlator.shell import Shell, Site
+from correlator.shell import Site
 from correlator.worker import GROUP, STANDBY, Hooks, Worker, WorkerSettings
 from firstfault.log.control import read_domains
 from firstfault.log.kafka import KafkaLog
@@ -60,44 +61,66 @@ async def serve(wanted: Wanted, sites_of: SitesOf, hooks: Hooks) -> None:
     Raises:
         LogError: the worker cannot go on.
     """
-    quiet_libraries()
-    loop, whole = asyncio.get_running_loop(), asyncio.current_task()
-    workers: list[Worker] = []
-
-    def stop() -> None:
-        for worker in workers:
-            worker.stop()
-        if not workers and whole is not None:
-            whole.cancel()
-
-    def shells() -> dict[int, Shell]:
-        return workers[0].shells() if workers else {}
-
-    watchdog = Watchdog(
-        wanted.kafka, LOG, lambda: progress(shells()), lambda: loop.call_soon_threadsafe(stop)
-    )
-    watchdog.start()
     log, snapshots = KafkaLog(wanted.kafka), KafkaLog(wanted.kafka, append_s=SNAPSHOT_S)
-    try:
-        await asyncio.to_thread(check_topics, wanted.kafka)
+
+    async def made() -> Worker:
         sites = sites_of(await read_domains(log))
         group = STANDBY if wanted.standby else GROUP
         settings = WorkerSettings(wanted.kafka, sites, wanted.owner, group, wanted.instance)
-        workers.append(Worker(settings, log, snapshots, hooks))
+        worker = Worker(settings, log, snapshots, hooks)
         if wanted.metrics_port is not None:
-            serve_metrics(wanted.metrics_port, WorkerMetrics(shells, workers[0].counts))
+            serve_metrics(wanted.metrics_port, WorkerMetrics(worker.shells, worker.counts))
+        return worker
+
+    await guarded(wanted, LOG, [log, snapshots], made)
+
+
+class Runs(Protocol):
+    """What works until it is told to stop."""
+
+    def stop(self) -> None:
+        """Ask for a clean stop."""
+        ...
+
+    def progress(self) -> Mapping[int, int]:
+        """Return the offset that is read next, of each partition; another thread may ask."""
+        ...
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        ...
+
+
+async def guarded(
+    wanted: Wanted, topic: str, logs: Sequence[KafkaLog], made: Callable[[], Awaitable[Runs]]
+) -> None:
+    """Check the topics, make what reads one of them, and let it run under a watchdog.
+
+    Raises:
+        LogError: it cannot go on.
+    """
+    quiet_libraries()
+    loop, whole = asyncio.get_running_loop(), asyncio.current_task()
+    runners: list[Runs] = []
+
+    def stop() -> None:
+        for runner in runners:
+            runner.stop()
+        if not runners and whole is not None:
+            whole.cancel()
+
+    def progress() -> Mapping[int, int]:
+        return runners[0].progress() if runners else {}
+
+    watchdog = Watchdog(wanted.kafka, topic, progress, lambda: loop.call_soon_threadsafe(stop))
+    watchdog.start()
+    try:
+        await asyncio.to_thread(check_topics, wanted.kafka)
+        runners.append(await made())
         if wanted.lasts_s is not None:
             loop.call_later(wanted.lasts_s, stop)
-        await workers[0].run()
+        await runners[0].run()
     finally:
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(log.close(), snapshots.close()), CLOSE_S)
+            await asyncio.wait_for(asyncio.gather(*(log.close() for log in logs)), CLOSE_S)
         watchdog.stop()
-
-
-def progress(shells: Mapping[int, Shell]) -> dict[int, int]:
-    """Return the offset that is folded next, of each partition; -1 before it is recovered."""
-    return {
-        number: shell.partition.next_offset if shell.is_ready else -1
-        for number, shell in shells.items()
-    }

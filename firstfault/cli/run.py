@@ -16,6 +16,7 @@ from correlator.live import Told
 from correlator.recorded import Said
 from correlator.rules import RuleSet
 from correlator.topology import Topology
+from firstfault.cli.region import RegionOptions, run_region
 from firstfault.cli.replay import printer
 from firstfault.cli.running import LASTS, run_until, say, seconds
 from firstfault.cli.site import Owner, open_log, owner_of
@@ -63,6 +64,9 @@ def run(
     standby: Annotated[
         bool, typer.Option("--standby", help="Fold along, and take over when the others stop.")
     ] = False,
+    region: Annotated[
+        bool, typer.Option("--region", help="Judge what the domains of a cluster share.")
+    ] = False,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port for Prometheus.", min=0, max=65_535)
     ] = None,
@@ -84,7 +88,7 @@ def run(
     ] = None,
     signing_key: Annotated[
         Path | None,
-        typer.Option(help="Our private key: signs actions and claims.", metavar="PEM"),
+        typer.Option(help="Our private key: signs what we say.", metavar="PEM"),
     ] = None,
 ) -> None:
     """Fold a log as it grows, and append what is found and what is to be done about it.
@@ -93,11 +97,26 @@ def run(
     share the partitions of a cluster. Ends with Ctrl-C or SIGTERM. Nothing is lost: all of it is in
     the log, and is folded again.
     With --keys, commands, claims, results and edits of the topology count only if signed.
+    With --region it folds no log: it judges, for all domains of a cluster, what several depend on
+    (`shared:` in their map), by what their correlators say of it.
     """
     from firstfault.edges import EdgesConfig, read_edges
 
     if (local is None) == (kafka is None):
         raise BadInput("give the log: --local DIR, or --kafka BOOTSTRAP")
+    if region:
+        if kafka is None or config is not None or standby or topology is not None:
+            raise BadInput(
+                "--region goes with --kafka, and not with --config, --standby, --topology"
+            )
+        kafka_given = _kafka_settings(kafka, prefix)
+        lasts_s = seconds(duration)
+        run_region(
+            RegionOptions(kafka_given, instance, metrics_port, lasts_s, signing_key, keys or []),
+            output,
+            quiet=quiet,
+        )
+        return
     if kafka is not None and config is not None:
         raise BadInput("--config goes with --local; on Kafka, run `firstfault collect` and `act`")
     owner = owner_of(signing_key, keys or [])

@@ -257,6 +257,32 @@ def owner_of(private: Path | None, files: list[Path]) -> Owner:
     return Owner(name, keys, key)
 
 
+def region_of(private: Path | None, files: list[Path]) -> "tuple[str, Ed25519PrivateKey | None]":
+    """Return the name that a key set gives to a region's private key; without a key, none of both.
+
+    Raises:
+        BadInput: the key may not give verdicts there, or no key is named.
+    """
+    if private is None:
+        if files:
+            raise BadInput("a region believes no signatures: --keys says whose --signing-key is")
+        err.print("not signed: domains that have keys refuse the verdicts", markup=False)
+        return "", None
+    from correlator.keyfile import KEYS_FILE, read_keys, read_private
+    from correlator.signatures import public_id
+
+    key, file = read_private(private), files[0] if files else private.parent / KEYS_FILE
+    found = read_keys(file).by_id.get(public_id(key))
+    kind, _, name = found.identity.partition(":") if found else ("", "", "")
+    if found is None or kind != "region" or "verdict" not in found.may:
+        msg = (
+            f"{file}: the key of {private} must be of a region there that may say verdict "
+            "(firstfault keys new region:NAME --may verdict …)"
+        )
+        raise BadInput(msg)
+    return name, key
+
+
 # ---- times ---------------------------------------------------------------------------------
 
 

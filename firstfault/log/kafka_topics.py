@@ -254,6 +254,7 @@ _ROLES = (
         (LOG, SNAPSHOTS, REGION, LEASE, CONTROL),
         _WORKER_WRITES,
     ),
+    ("region", "judges what domains share", (REGION, LEASE, CONTROL), (LOG,)),
     ("collector", "reports what it sees", (INCIDENTS, CONTROL), (LOG,)),
     ("actuator", "carries out actions", (ACTIONS, CONTROL), (LOG,)),
     ("operator", "looks, and commands", tuple(one.name for one in TOPICS), (LOG,)),
@@ -269,7 +270,11 @@ def rights(kafka: KafkaSettings) -> Iterator[Right]:
         lines += [f"--operation Write --topic {kafka.named(name)}" for name in writes]
         prefix = kafka.named(GROUP)
         lines.append(f"--operation Read --group {prefix} --resource-pattern-type prefixed")
-        if role in ("worker", "admin"):  # They check at the start that all is as it must be.
+        if role in (
+            "worker",
+            "region",
+            "admin",
+        ):  # They check at the start that all is as it must be.
             lines += [
                 f"--operation DescribeConfigs --topic {kafka.named(one.name)}" for one in TOPICS
             ]

@@ -94,7 +94,7 @@ def test_only_a_worker_may_write_what_is_said() -> None:
 
     assert list(writers(ACTIONS)) == ["worker"]
     assert list(writers(INCIDENTS)) == ["worker"]
-    assert list(writers(LOG)) == ["worker", "collector", "actuator", "operator"]
+    assert list(writers(LOG)) == ["worker", "region", "collector", "actuator", "operator"]
 
 
 # ---- files ----------------------------------------------------------------------------------
