@@ -126,14 +126,16 @@ class _Case:
             # Only what is news: a domain says all anew where it is told that nobody knows.
             self._answer_at(max(now_us, self.since_us + GATHER_US))
 
-    def _acquit(self, echoes: list[str], now_us: int) -> None:
+    def _acquit(self, doubters: list[str], now_us: int) -> None:
         """Let it be failed no longer, since nobody says so but on our own word.
 
-        Those who have doubted it only since then are asked anew, by a word that nobody knows.
+        Those who have doubted it only since then are asked anew, by a word that nobody knows; and
+        so is who was asked before, and has not answered yet.
         """
-        self.accusers, self.echoes = frozenset(), set(echoes)
-        self.since_us, self.said = (now_us, None) if echoes else (None, self.said)
-        for name in echoes:
+        self.accusers = frozenset()
+        self.echoes.update(doubters)
+        self.since_us, self.said = (now_us, None) if self.echoes else (None, self.said)
+        for name in doubters:
             del self.words[name]
         self._answer_at(now_us)
 
