@@ -283,4 +283,14 @@ KEPT = (
         "A host under maintenance died while its VMs were to leave it and could not: what may no "
         "longer be tried was in vain, and a person is told (I8).",
     ),
+    Kept(
+        820176,
+        "A VM had arrived, though one attempt had failed, and its pool was away when the oracle "
+        "looked whether it serves (I8, a wrong oracle).",
+    ),
+    Kept(
+        825459,
+        "A drain waited, and its host was taken down under it; when maintenance ended a person was "
+        "called about that host by another incident (I8, a wrong oracle).",
+    ),
 )

@@ -27,8 +27,8 @@ INCIDENT_US = 150 * SECOND_US
 """An incident that has waited for so long is stuck: a person must know (d5: 120 s)."""
 VAIN_US = 200 * SECOND_US
 """So long after what was tried in vain it is stuck: as before, and a minute in which it ends."""
-COMES_BACK_S = 60.0
-"""A VM that serves so long after an attempt needs nobody."""
+COMES_BACK_S = (60.0, 100.0, 140.0)
+"""A VM that serves at one of these times after an attempt needs nobody: its pool may be away."""
 FINAL_WORDS = frozenset(
     {"opted_out", "stopped_by_user", "maintenance", "rejected", "guard_only_if", "dry_run_result"}
 )
@@ -120,6 +120,8 @@ class Oracles:
     at_work: dict[str, str] = field(default_factory=dict)
     """Key of an action that is being carried out → its verb."""
     paged: set[str] = field(default_factory=set)
+    paged_us: dict[str, int] = field(default_factory=dict)
+    """Entity → when a person was last called about it."""
     actions: Counter[str] = field(default_factory=Counter)
     _last_us: int = 0
 
@@ -178,7 +180,8 @@ class Oracles:
         elif name and (name, verb, target) not in self.done:
             words = f"{verb} {target}: {result.state}"
             self.vain[name, target] = self.world.kernel.now_us, words
-            self.world.kernel.after(COMES_BACK_S, lambda: self._forget_what_serves(name, target))
+            for after_s in COMES_BACK_S:
+                self.world.kernel.after(after_s, lambda: self._forget_what_serves(name, target))
 
     def _forget_what_serves(self, name: str, target: str) -> None:
         """Let go of a VM that came back by what was done before, or by itself."""
@@ -234,8 +237,10 @@ class Oracles:
     def _came_to_an_end(self, name: str, entity: str) -> None:
         """An incident that waited too long must have called a person (I8)."""
         now_us = self.world.kernel.now_us
-        age_us = now_us - max(self.opened_us.pop(name, now_us), self.waits_us.get(name, now_us))
-        if age_us > INCIDENT_US and name in self.waiting and name not in self.paged:
+        since_us = max(self.opened_us.pop(name, now_us), self.waits_us.get(name, now_us))
+        age_us = now_us - since_us
+        is_known = name in self.paged or self.paged_us.get(entity, -1) >= since_us
+        if age_us > INCIDENT_US and name in self.waiting and not is_known:
             text = f"incident of {entity} waited ({self.waiting[name]}) for {age_us // SECOND_US} s"
             self._broken("I8", f"{text}, nobody was paged", entity.partition(":")[2])
         ended = [
@@ -260,6 +265,7 @@ class Oracles:
         name = action.target.partition(":")[2]
         if action.verb == "page":
             self.paged.add(action.incident_id)
+            self.paged_us[action.target] = self.world.kernel.now_us
         if action.verb in COPYING and name in self.world.place:
             self.copied_from[action.idempotency_key] = self.world.place[name]
             self._copy_has_proof(action)
