@@ -1,7 +1,7 @@
 """The storm of `incident_storm` as a log has it: frames of so many events, and the ticks between.
 
-Its events are 400 a second; a log whose stamps follow it is folded with every look of those two
-minutes, one that stamps what comes as fast as it can be folded with those of some seconds.
+Its events are 400 a second, and the log must stamp them so: pressed into the seconds that it takes
+to fold them, its twenty faults would be one riddle of 48,000 symptoms, another storm altogether.
 """
 
 import sys
@@ -54,7 +54,7 @@ def frames(given: Storm, size: int) -> list[Written]:
     """Return the events as frames, each appended when the last of its events was."""
     parts = [given.events[at : at + size] for at in range(0, len(given.events), size)]
     return [
-        (part[-1].log_us, _frame(f"collector:storm/b1/{number}", part))
+        (part[-1].log_us // 1_000 * 1_000, _frame(f"collector:storm/b1/{number}", part))
         for number, part in enumerate(parts)
     ]
 
@@ -62,15 +62,16 @@ def frames(given: Storm, size: int) -> list[Written]:
 def with_ticks(given: Storm, written: list[Written], epoch: int) -> Iterator[Written]:
     """Yield frames, and each tick when the one who speaks since `epoch` would append it.
 
-    They say of nothing that it is published.
+    They say of nothing that it is published. Stamps are whole milliseconds, as a broker's are.
     """
     engine = engine_for(given.topology.copy(), given.rules, DOMAIN, "recorded")
     fold = Fold(engine, next_offset=0)
     number = 0
     for log_us, value in written:
         while (ahead_us := fold.tick_due_us(log_us)) <= 0 and engine.state.log_us:
-            tick = Stamped(0, 0, log_us + ahead_us, Tick(owner=OWNER, epoch=epoch))
-            yield _taken(fold, log_us + ahead_us, _frame(f"{OWNER}/b1/{number}", [tick]))
+            due_us = -(-(log_us + ahead_us) // 1_000) * 1_000
+            tick = Stamped(0, 0, due_us, Tick(owner=OWNER, epoch=epoch))
+            yield _taken(fold, due_us, _frame(f"{OWNER}/b1/{number}", [tick]))
             number += 1
         yield _taken(fold, log_us, value)
 
@@ -82,6 +83,6 @@ def _taken(fold: Fold, log_us: int, value: bytes) -> Written:
 
 def _frame(frame_id: str, part: list[Stamped]) -> bytes:
     inputs = [one.input for one in part]
-    sent_at = from_microseconds(part[-1].log_us)
-    frame = Frame(frame_id=frame_id, domain=DOMAIN, inputs=inputs, sent_at=sent_at)
+    head = {"frame_id": frame_id, "domain": DOMAIN, "sent_at": from_microseconds(part[-1].log_us)}
+    frame = Frame.model_validate({**head, "inputs": inputs})
     return canonical(document_of(frame)).encode()

@@ -7,26 +7,30 @@ what decoding, folding and publishing add. The machine's two cores also run the 
 import asyncio
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, cast
+
+from aiokafka import AIOKafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from bench import load
 from bench.clock import Figures, milliseconds
 from bench.incident_storm import PACK
 from bench.local_log import frame
-from bench.storm_frames import frames, storm
+from bench.storm_frames import frames, storm, with_ticks
 from correlator.rules import load_pack
-from correlator.shell import Site
+from correlator.shell import Shell, Site
 from correlator.worker import Hooks, Worker, WorkerSettings, make_app
-from firstfault.log import Message
+from firstfault.log import Message, Record
 from firstfault.log.kafka import KafkaLog
-from firstfault.log.kafka_settings import quiet_libraries
+from firstfault.log.kafka_settings import client_options, quiet_libraries
 from firstfault.log.kafka_topics import topics
 from firstfault.playback import spare_collections
 from schemas.kafka import KafkaSettings
@@ -47,6 +51,7 @@ AT_ONCE = 200
 """Frames of a backlog that are appended together."""
 LATENCIES_PER_S = (1_000, 5_000)
 IDLE_PARTITIONS = 48
+SLOW_FRAMES, SLOW_S = 50, 30
 ASKED = "host:asked-"
 
 
@@ -65,6 +70,7 @@ def worker() -> Figures:
                 )
         for per_s in LATENCIES_PER_S:
             figures[f"at_{per_s}_per_s"] = asyncio.run(_latency(cluster.bootstrap, per_s))
+        figures["too_slow"] = asyncio.run(_too_slow(cluster.bootstrap))
         figures["idle"] = asyncio.run(_idle(cluster.bootstrap))
     return figures
 
@@ -83,6 +89,50 @@ async def _idle(bootstrap: str) -> Figures:
             spent_s = time.process_time() - cpu_s
             shares[partitions] = round(spent_s / (time.monotonic() - start_s), 3)
     return {f"core_share_of_{number}_partitions": share for number, share in shares.items()}
+
+
+async def _too_slow(bootstrap: str) -> Figures:
+    """Return how the memory grows of a worker that folds a tenth of what comes."""
+    kafka = KafkaSettings(bootstrap=bootstrap, prefix="slow.")
+    with topics(kafka) as found:
+        found.create(found.wanted(1))
+    async with _worker(kafka, _quiet(1)) as counted:
+        with _slowed(10 * SLOW_FRAMES / PER_S[SLOW_FRAMES]):
+            words = ["-m", __name__, kafka.bootstrap, kafka.prefix, str(SLOW_FRAMES)]
+            producer = subprocess.Popen([sys.executable, *words], cwd=Path(__file__).parents[1])  # noqa: ASYNC220, S603
+            try:
+                taken_mb = []
+                for _ in range(SLOW_S):
+                    await asyncio.sleep(1.0)
+                    taken_mb.append(_resident_mb())
+            finally:
+                producer.kill()
+                producer.wait()
+            log = KafkaLog(kafka)
+            behind = (await log.span(LOG)).end - counted()
+            await log.close()
+    return {"frames_behind": behind, "resident_mb": taken_mb}
+
+
+@contextmanager
+def _slowed(pause_s: float) -> Iterator[None]:
+    """Let every record take so much longer to be folded."""
+    known = Shell._take  # noqa: SLF001
+
+    def slow(shell: Shell, record: Record) -> None:
+        known(shell, record)
+        time.sleep(pause_s)
+
+    Shell._take = slow  # type: ignore[method-assign,assignment] # noqa: SLF001
+    try:
+        yield
+    finally:
+        Shell._take = known  # type: ignore[method-assign] # noqa: SLF001
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return round(pages * resource.getpagesize() / 1e6, 1)
 
 
 # ---- processor time ------------------------------------------------------------------------
@@ -229,16 +279,35 @@ async def _produce(kafka: KafkaSettings, size: int) -> None:
 async def _produce_all(kafka: KafkaSettings, size: int, kind: str) -> None:
     """Append a backlog as fast as it is taken, and print the offset after it."""
     log = KafkaLog(kafka)
-    values = (
-        [value for _, value in frames(storm(), size)]
-        if kind == STORM
-        else list(islice(_values(size), BACKLOG_EVENTS[size] // size))
-    )
+    if kind == STORM:
+        sys.stdout.write(str(await _produce_storm(kafka, size)))
+        return
+    values = list(islice(_values(size), BACKLOG_EVENTS[size] // size))
+    end = 0
     for at in range(0, len(values), AT_ONCE):
         some = [Message("bench", value) for value in values[at : at + AT_ONCE]]
         end = await log.append(LOG, some) + len(some)
     await log.close()
     sys.stdout.write(str(end))
+
+
+async def _produce_storm(kafka: KafkaSettings, size: int) -> int:
+    """Append the storm with stamps of its own, from now on; return the offset after it."""
+    written = list(with_ticks(storm(), frames(storm(), size), epoch=0))
+    name, later_us = kafka.named(LOG), time.time_ns() // 1_000 - written[0][0]
+    admin = KafkaAdminClient(**client_options(kafka))
+    stamps = {"message.timestamp.type": "CreateTime"}
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, stamps)])
+    admin.close()
+    producer = AIOKafkaProducer(**client_options(kafka), enable_idempotence=True, acks="all")
+    await producer.start()
+    sent = [
+        await producer.send(name, value, b"bench", 0, (log_us + later_us) // 1_000)
+        for log_us, value in written
+    ]
+    end: int = (await sent[-1]).offset + 1
+    await producer.stop()
+    return end
 
 
 def _values(size: int) -> Iterator[bytes]:
