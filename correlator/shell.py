@@ -33,6 +33,11 @@ from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG, REG
 
 SLICE_S = 0.01
 """So long records are folded before what was said leaves, and others have their turn."""
+ASK_US = 50_000
+"""How often it is asked whether nobody speaks any more."""
+TOGETHER_US = 250_000
+"""The ticks of quiet partitions are due at the same moments, so far apart on one's own clock: up to
+so much earlier than after a second."""
 SNAPSHOT_RECORDS = 1_000
 """A snapshot is worth its trouble after so many records; a quiet partition is folded again fast."""
 
@@ -106,6 +111,8 @@ class Shell:
         """domain → offset of one's own last claim or tick"""
         self._read_s: dict[str, float] = {}
         """domain → when its last record was read, own clock"""
+        self._ticked_s: dict[str, float] = {}
+        """domain → when one's own last tick was appended, own clock"""
         self._snapshot_at: dict[str, int] = {}
         """domain → offset of its last snapshot"""
 
@@ -281,29 +288,39 @@ class Shell:
             if live.voice.may_speak:
                 if self._tick_due_us(name, live) <= 0:
                     await self._write(name, self._tick(name, live))
+                    self._ticked_s[name] = time.monotonic()
             elif self._lease.may_claim(self.number):
                 epoch = live.fold.engine.state.epoch
                 claim = OwnerClaim(owner=self._sites[name].owner, supersedes=epoch)
                 await self._write(name, claim)
 
     def ahead_s(self) -> float:
-        """Return how long it is until a tick is due, as far as is known now; 0 or less: at once.
+        """Return how long it is until there is something to look at, as far as is known now.
 
-        What was asked for and is not read back yet is no longer due.
+        0 or less: at once. What was asked for and is not read back yet is no longer due.
         """
         if self._partition is None:
             return TICK_US / 1e6
         ahead_us = [
-            self._tick_due_us(name, live)
+            self._tick_due_us(name, live) if live.voice.may_speak else self._claim_due_us()
             for name, live in self._partition.domains.items()
-            if live.voice.may_speak and self._asked.get(name, -1) < self._partition.next_offset
+            if self._asked.get(name, -1) < self._partition.next_offset
         ]
         return min(ahead_us, default=TICK_US) / 1e6
 
+    def _claim_due_us(self) -> int:
+        return 0 if self._lease.may_claim(self.number) else ASK_US
+
     def _tick_due_us(self, name: str, live: Live) -> int:
         """Ask by how long the last record is read: the log's clock may be another than ours."""
-        since_us = round((time.monotonic() - self._read_s[name]) * 1e6)
-        return live.fold.tick_due_us(live.fold.engine.state.log_us + since_us)
+        now_s = time.monotonic()
+        since_us = round((now_s - self._read_s[name]) * 1e6)
+        due_us = live.fold.tick_due_us(live.fold.engine.state.log_us + since_us)
+        # Also where records never cease: a standby holds all that no tick says is published. And
+        # together with all else that has no deadline: one request carries them.
+        ticked_us = self._ticked_s.get(name, 0.0) * 1e6
+        together_s = (ticked_us + TICK_US) // TOGETHER_US * TOGETHER_US / 1e6
+        return min(due_us, round((together_s - now_s) * 1e6))
 
     def _tick(self, name: str, live: Live) -> Tick:
         epoch = live.fold.engine.state.epoch or 0

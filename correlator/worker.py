@@ -32,12 +32,15 @@ from schemas.topics import LOG
 GROUP, STANDBY = "firstfault.correlator", "firstfault.standby"
 """Groups of consumers: in each of them every partition has one worker."""
 FETCH_WAIT_MS = 20
-"""How long a broker keeps a request it has nothing for; with Faust's own 1500 a partition that was
-just resumed waited for that of the others: p99 1.2 s."""
+"""How long a broker keeps a request it has nothing for, where that asks for some partitions only:
+with Faust's own 1500 one that was just resumed waited for that of the others: p99 1.2 s."""
+WHOLE_WAIT_MS = 100
+"""And one that asks for all partitions: whatever comes is answered at once. Asking each 20 ms took
+4 % of a core; a partition that is assigned meanwhile waits for so long."""
 QUEUE_MAX = 256
 """Records of a partition that wait to be folded; past it Faust stops reading, which is meant."""
 LOOK_S = 0.05
-"""How often it is asked at the least what is due; a deadline that is nearer is not waited past."""
+"""Pause where there is nothing to look at, or what was asked for could not be appended."""
 SNAPSHOT_S = 10.0
 DRAIN_S = 2.0
 """What was read may take so long to be folded at a clean stop."""
@@ -45,6 +48,8 @@ LEAVE_S = 1.5
 """And so long it may take to commit and to leave the group."""
 SESSION_S, HEARTBEAT_S = 6.0, 1.5
 """A worker silent for so long loses its partitions: the least a broker allows by default."""
+COMMIT_S = 2.0
+"""Committed offsets decide nothing: what was read since is read again at a start, and dropped."""
 REQUEST_S = 10.0
 
 
@@ -83,6 +88,23 @@ class _Thread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
         return consumer
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        _let_wait(self._ensure_consumer()._fetcher)  # noqa: SLF001 - nor for this
+
+
+def _let_wait(fetcher: Any) -> None:  # noqa: ANN401 - aiokafka's
+    """Let a fetcher ask for longer where nothing is read and not taken, and nothing is paused."""
+    known = fetcher._get_actions_per_node  # noqa: SLF001
+
+    def actions(assignment: Any) -> Any:  # noqa: ANN401
+        states = map(assignment.state_value, assignment.tps)
+        is_whole = not fetcher._records and not any(one.paused for one in states)  # noqa: SLF001
+        fetcher._fetch_max_wait_ms = WHOLE_WAIT_MS if is_whole else FETCH_WAIT_MS  # noqa: SLF001
+        return known(assignment)
+
+    fetcher._get_actions_per_node = actions  # noqa: SLF001
+
 
 class _Consumer(Consumer):
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
@@ -110,7 +132,7 @@ def make_app(settings: WorkerSettings) -> faust.App:
         broker_session_timeout=SESSION_S,
         broker_heartbeat_interval=HEARTBEAT_S,
         broker_request_timeout=REQUEST_S,
-        broker_commit_interval=0.5,
+        broker_commit_interval=COMMIT_S,
         consumer_group_instance_id=settings.instance,
         processing_guarantee="at_least_once",
         stream_buffer_maxsize=1024,
@@ -162,6 +184,7 @@ class _Reader:
         """Recover, and fold what comes for ever."""
         await self.shell.recover()
         self.on_recovered()
+        self.on_folded(self.shell)
         while True:
             events = [await self.waiting.get()]
             while not self.waiting.empty():
@@ -314,10 +337,10 @@ class Worker(Stoppable):
         while True:
             shells = [reader.shell for reader in self._readers.values()]
             with suppress(LogError):  # A claim or a tick: what is still due is asked for again.
-                await asyncio.gather(*(shell.look() for shell in shells))
+                await asyncio.gather(*(shell.look() for shell in shells if shell.ahead_s() <= 0))
             ahead_s = min([shell.ahead_s() for shell in shells], default=LOOK_S)
             # Not above 0: the look before failed, and is not to be tried without a pause.
-            pause_s = min(LOOK_S, ahead_s) if ahead_s > 0 else LOOK_S
+            pause_s = ahead_s if ahead_s > 0 else LOOK_S
             self._sooner.clear()
             self._look_s = time.monotonic() + pause_s
             with suppress(TimeoutError):

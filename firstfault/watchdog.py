@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -109,5 +110,6 @@ class Watchdog:
         return max((now_s - since_s for _, since_s in self._behind.values()), default=0.0)
 
     def _end(self, why: str) -> None:
-        os.write(2, f"ended by the watchdog: {why}; start it again\n".encode())
+        with suppress(OSError):  # Whoever was to read it may have ended before us.
+            os.write(2, f"ended by the watchdog: {why}; start it again\n".encode())
         os._exit(HUNG)

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -212,6 +214,33 @@ def test_only_one_tick_is_on_its_way_at_a_time(tmp_path: Path) -> None:
         for _ in range(5):
             await speaker.shell.look()
         assert (await log.span(LOG)).end == end + 1
+
+    told(tmp_path, story)
+
+
+def test_where_records_never_cease_a_tick_still_says_what_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1_000.0]
+    own = SimpleNamespace(monotonic=lambda: now_s[0], perf_counter=time.perf_counter)
+    monkeypatch.setattr("correlator.shell.time", own)
+
+    async def story(log: LocalLog) -> None:
+        one = await (await Follower(log).recover()).speak()
+        published: list[int] = []
+        for number in range(1, 31):
+            now_s[0] += 0.1
+            quiet = {"type": "event", "entity": "host:h1", "signal": "os.noise"}
+            await log.append(LOG, [Message("default", frame(number, quiet))])
+            await one.read()
+            await one.shell.look()
+            await one.read()
+        for given in await said(log, LOG):
+            published += [
+                one["published_through"] for one in given["inputs"] if one["type"] == "tick"
+            ]
+        assert 3 <= len(published) <= 6  # At once, and each 0.75 s to 1 s of the three.
+        assert published == sorted(set(published))
 
     told(tmp_path, story)
 

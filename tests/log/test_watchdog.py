@@ -63,3 +63,20 @@ def test_a_process_that_hears_no_signal_is_ended_all_the_same() -> None:
         assert process.wait(60) == HUNG
         assert process.stdout.read() == "asked\n"
         assert "start it again" in process.stderr.read()
+
+
+def test_nor_does_it_live_on_where_nobody_reads_what_it_says() -> None:
+    words = [sys.executable, "-c", HANGS]
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process, process.stdout:
+        assert process.stdout.readline() == "hangs\n"
+        process.stderr.close()
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(30) == HUNG
+        finally:
+            process.kill()
