@@ -355,14 +355,16 @@ def _true_at(storm: Storm, at: float) -> list[str]:
 def fence_verdict(storm: Storm, name: str, at: float) -> str:
     """Set a fence against the truth.
 
-    `wrong`: the host was well. `unwise`: only something shared was ill, and a fence helps nobody.
+    `wrong`: the host was well. `unwise`: what it shares was enough to make it ill, and what is its
+    own was not, so a fence helps nobody; where it took both, others that share it are well.
     `manageable`: it was ill, but alive and reached on the management plane. Else `right`.
     """
     now, host = storm.physics(at), storm.site.hosts.get(name)
     if host is None or now.well(name):
         return "wrong"
-    own = frozenset(one for one in now.broken if one[0] not in SHARED)
-    if Physics(storm.site, own).well(name):
+    shared = frozenset(one for one in now.broken if one[0] in SHARED)
+    is_enough = [not Physics(storm.site, one).well(name) for one in (shared, now.broken - shared)]
+    if is_enough == [True, False]:
         return "unwise"
     alive = name in now.user and now.routed(host, "mgmt")
     return "manageable" if alive else "right"

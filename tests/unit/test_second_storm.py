@@ -394,6 +394,17 @@ def test_a_fence_of_an_ill_host(storm: Storm, thing: str, verdict: str) -> None:
     assert second_storm.fence_verdict(replace(storm, faults=(ill,)), HOST, 100.0) == verdict
 
 
+def test_a_fence_of_a_host_that_its_own_cable_and_one_switch_of_two_cut_off(storm: Storm) -> None:
+    host = storm.site.hosts[CONVERGED]
+    first, second = host.bonds[f"{CONVERGED}/bond0"]
+    cut = fault("C05", broken(f"card:{first}"), (f"link:{first}",))
+    lost = fault("C04a", broken(f"switch:{host.cards[second]}"), (f"switch:{host.cards[second]}",))
+    for faults, verdict in (((cut,), "wrong"), ((lost,), "wrong"), ((cut, lost), "right")):
+        assert (
+            second_storm.fence_verdict(replace(storm, faults=faults), CONVERGED, 100.0) == verdict
+        )
+
+
 def test_a_fence_of_a_host_that_could_be_managed(storm: Storm) -> None:
     paths = (f"path:{path}" for path in storm.site.hosts[HOST].paths)
     ill = fault("C12b", broken(*paths), (f"group:{HOST}/storage",))
