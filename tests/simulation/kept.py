@@ -293,4 +293,9 @@ KEPT = (
         "A drain waited, and its host was taken down under it; when maintenance ended a person was "
         "called about that host by another incident (I8, a wrong oracle).",
     ),
+    Kept(
+        905808,
+        "A host already fenced and emptied lost its paths; the plan waited to be surer, was, and "
+        "had nothing to do; the oracle thought that it still waited (I8, a wrong oracle).",
+    ),
 )

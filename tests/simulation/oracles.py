@@ -29,6 +29,8 @@ VAIN_US = 200 * SECOND_US
 """So long after what was tried in vain it is stuck: as before, and a minute in which it ends."""
 COMES_BACK_S = (60.0, 100.0, 140.0)
 """A VM that serves at one of these times after an attempt needs nobody: its pool may be away."""
+SURE = 0.999
+"""No policy of the pack asks for more confidence."""
 FINAL_WORDS = frozenset(
     {"opted_out", "stopped_by_user", "maintenance", "rejected", "guard_only_if", "dry_run_result"}
 )
@@ -233,6 +235,9 @@ class Oracles:
             self.roots[name] = root
             self.waiting.pop(name, None)
             self.waits_us.pop(name, None)
+        certain = incident.causes[0].confidence >= SURE
+        if certain and self.waiting.get(name) == "confidence_below_policy":
+            del self.waiting[name]  # What else there is to wait for is said after this.
 
     def _came_to_an_end(self, name: str, entity: str) -> None:
         """An incident that waited too long must have called a person (I8)."""
