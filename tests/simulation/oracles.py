@@ -235,7 +235,7 @@ class Oracles:
             self.roots[name] = root
             self.waiting.pop(name, None)
             self.waits_us.pop(name, None)
-        certain = incident.causes[0].confidence >= SURE
+        certain = incident.confidence >= SURE
         if certain and self.waiting.get(name) == "confidence_below_policy":
             del self.waiting[name]  # What else there is to wait for is said after this.
 
