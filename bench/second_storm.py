@@ -24,9 +24,9 @@ from bench.second.storm import START_S, VARIANTS, Storm, make, write
 from bench.second.world import PLANES
 from correlator.engine import Engine, Stamped
 from correlator.importers import load_topology
-from correlator.planner import FENCE_PROOFS
 from correlator.recording import open_recording, read
 from correlator.replay import renumbered, replay
+from correlator.results import FENCE_PROOFS
 from correlator.rules import RuleSet, load_pack
 from correlator.state import EngineState
 from correlator.topology import Topology

@@ -16,7 +16,7 @@ from typing import Any
 
 from correlator.claims import AS_BEFORE, Told, Verdict, method_of, verdicts
 from correlator.engine import Engine, Stamped
-from correlator.planner import FENCE_PROOFS
+from correlator.results import FENCE_PROOFS
 from correlator.rules import RuleSet
 from correlator.scenarios import DOMAIN, Entry, Loaded, matches
 from correlator.state import EngineState, restore

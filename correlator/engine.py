@@ -17,7 +17,7 @@ from correlator import (
     incidents,
     intake,
     liveness,
-    planner,
+    results,
     shared,
     sightings,
 )
@@ -187,7 +187,7 @@ _TAKES: dict[type, Callable[[Domain, Any], None]] = {
     Level: intake.level,
     TopologyDelta: edits.edit,
     Command: commands.obey,
-    Result: planner.take_result,
+    Result: results.take_result,
     OwnerClaim: _claim,
     Verdict: intake.verdict,
 }

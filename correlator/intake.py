@@ -4,7 +4,7 @@ Each is put to the rules that listen to its signal; a duplicate changes nothing.
 engine, once per input.
 """
 
-from correlator import edits, liveness, planner, shared
+from correlator import edits, liveness, results, shared
 from correlator.domain import Domain
 from correlator.sightings import bear_witness, clear, date_back, doubt, see
 from correlator.symptoms import means
@@ -52,7 +52,7 @@ def event(domain: Domain, given: Event, *, spooled: bool = False) -> None:
 def _react(domain: Domain, given: Event) -> None:
     """Do at once what needs no cause: what a user has stopped is no longer started."""
     if given.signal == STOPPED_BY_USER and domain.stands((STOPPED_BY_USER, given.entity)):
-        planner.let_be(domain, given.entity)
+        results.let_be(domain, given.entity)
 
 
 def level(domain: Domain, given: Level) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from correlator.engine import Engine, Stamped
 from correlator.importers import TopologyError, load_topology, written_inline
-from correlator.planner import FENCE_PROOFS
 from correlator.plans import TELLING
 from correlator.replay import fold
+from correlator.results import FENCE_PROOFS
 from correlator.rules import RuleSet, load_pack
 from correlator.rules.ruleset import LocatedTest, Location
 from correlator.state import EngineState, restore

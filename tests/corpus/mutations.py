@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from correlator import engine, guards, planner
+from correlator import engine, guards, results
 from correlator.corpus import Played, play
 from correlator.domain import Domain
 from correlator.rules import RuleSet, load_pack
@@ -127,7 +127,7 @@ def _prevented(patch: pytest.MonkeyPatch) -> None:
 
     def take(domain: Domain, result: Result) -> None:
         proof = {k: v for k, v in result.proof.items() if k != "precondition"}
-        planner.take_result(domain, result.model_copy(update={"proof": proof}))
+        results.take_result(domain, result.model_copy(update={"proof": proof}))
 
     patch.setitem(engine._TAKES, Result, take)  # noqa: SLF001 - what a step does with an input
 
