@@ -238,6 +238,8 @@ class EngineState:
     recent_ids: set[str] = field(default_factory=set)
     older_ids: set[str] = field(default_factory=set)
     dirty: set[SymptomKey] = field(default_factory=set)
+    rests_until_us: int = 0
+    """No look before that, live time: the last one was large."""
     counters: dict[str, int] = field(default_factory=dict)
 
     def note_shift(self) -> None:

@@ -64,6 +64,20 @@ def test_a_symptom_that_is_not_seen_again_goes_stale() -> None:
     assert (folding.state.sightings, folding.state.incidents) == ({}, {})
 
 
+def test_after_a_large_look_the_next_one_waits_and_sees_to_all_that_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("correlator.incidents.RESTS_FROM", 0)
+    monkeypatch.setattr("correlator.incidents.REST_US", SECOND_US)
+    others = [f"app:r0h{host}v0" for host in range(1, 4)]
+    rows: list[Row] = [(0, event(APP, "app.down"))]
+    rows += [(0.5 + 0.1 * number, event(one, "app.down")) for number, one in enumerate(others)]
+    told = incidents(run(engine(), rows))
+    opened = {one.causes[0].entity: one.opened_at[17:23] for one in told}
+    # The look at 0.25 s rests for 1 s, the next, at three more, for 3 s; by then all are to open.
+    assert opened == dict.fromkeys([APP, *others], "04.250")
+
+
 def test_what_nothing_explains_is_forgotten_after_it_has_cleared_or_gone_stale() -> None:
     folding = engine()
     run(folding, [(0, event(VM, "app.down")), (1, event("x:1", "vm.down", "cleared"))])
