@@ -16,6 +16,7 @@ from bench.kddi import kddi
 from bench.link_cut import link_cut
 from bench.local_log import local_log
 from bench.memory import bytes_per_entity
+from bench.pressed_storm import pressed_storm
 from bench.region import region
 from bench.scale import scale
 from bench.signing import signing
@@ -29,6 +30,7 @@ MEASUREMENTS: dict[str, Callable[[], Figures]] = {
     "rules_10_300": throughput.rules_10_300,
     "entities_1k_100k": throughput.entities_1k_100k,
     "incident_storm": incident_storm,
+    "pressed_storm": pressed_storm,
     "single_fault": single_fault,
     "bytes_per_entity": bytes_per_entity,
     "scale": scale,
