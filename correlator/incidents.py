@@ -24,11 +24,11 @@ TOLD_RANKS = 3
 """A change among so many first causes is worth an update."""
 TOLD_CONFIDENCES = (0.9, 0.99, 0.999)
 """Passing one of these, up or down, is worth an update: they are what policies ask for."""
-RESTS_FROM = 1_000
-"""After a look at more symptoms the next one waits: dozens of faults have begun at once."""
-REST_US = 100
-"""For each symptom above that. It takes some 75 µs there (measured, 20 faults pressed into 2 s), so
-looks leave about half of the time to what comes."""
+RESTS_FROM = 200
+"""After a look at more possible causes the next one waits: dozens of faults have begun at once."""
+REST_US = 1_000
+"""For each possible cause above that. It takes some 700 µs there (measured, 20 faults pressed into
+2 s), so looks leave about half of the time to what comes."""
 REST_MAX_US = 3_000_000
 REVISES_MAX = 10
 """Causes an incident remembers to have named before."""
@@ -104,14 +104,14 @@ def _still_holds(domain: Domain, present: Look, incident: IncidentState) -> bool
 
 
 def _explain(domain: Domain, present: Look, start: SymptomKey) -> int:
-    """Explain one component, and bring the incidents in line; return how much was weighed."""
+    """Explain one component, and bring the incidents in line; return how many causes it weighed."""
     found = inference.component(present, start)
-    weighed = len(found.symptoms)
+    weighed = len(found.candidates)
     while found.doubtful:
         domain.unsettle(found.doubtful)
         present.forget_granted()
         found = inference.component(present, start)
-        weighed += len(found.symptoms)
+        weighed += len(found.candidates)
     domain.state.dirty -= found.symptoms
     explanation = inference.explain(present, found)
     if found.candidates:

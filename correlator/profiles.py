@@ -42,7 +42,7 @@ class Profile:
     """place → symptoms there that still stand."""
     times: dict[Group, list[int]] = field(default_factory=dict)
     """group → first sightings, sorted."""
-    stale: set[SymptomKey] = field(default_factory=set)
+    stale: dict[SymptomKey, None] = field(default_factory=dict)
     """Symptoms that came, went or weigh otherwise since the entries were brought up to date."""
     is_weighed: bool = False
     """What follows holds for the entries as they are."""
@@ -76,17 +76,24 @@ class Profile:
         if added:
             self.is_weighed, self.part = False, None
 
-    def take(self, key: SymptomKey) -> None:
-        """Take a symptom out, if it is there."""
-        group, first_us, stood = self.entries.pop(key, (None, 0, False))
-        if group is None:
-            return
-        self.standing[group[:2]] = self.standing.get(group[:2], 0) - stood
-        listed = self.times[group]
-        del listed[bisect_left(listed, first_us)]
-        if not listed:
-            del self.times[group]
-        self.is_weighed, self.part = False, None
+    def take(self, keys: Iterable[SymptomKey]) -> None:
+        """Take symptoms out, those that are there."""
+        taken: dict[Group, list[int]] = {}
+        standing = self.standing
+        for key in keys:
+            group, first_us, stood = self.entries.pop(key, (None, 0, False))
+            if group is not None:
+                taken.setdefault(group, []).append(first_us)
+                standing[group[:2]] = standing.get(group[:2], 0) - stood
+        for group, firsts_us in taken.items():
+            listed = self.times[group]
+            if len(firsts_us) == len(listed):
+                del self.times[group]
+                continue
+            for first_us in firsts_us:
+                del listed[bisect_left(listed, first_us)]
+        if taken:
+            self.is_weighed, self.part = False, None
 
     def beside(self, free: list[SymptomKey]) -> "Profile":
         """Return what is left of it beside others: its free symptoms, granted ones not expected.

@@ -153,7 +153,7 @@ class Standing:
             if profile is None:
                 self.profiles.pop(fault, None)
             else:
-                profile.stale.add(key)
+                profile.stale[key] = None
 
     def _unsupport(self, key: SymptomKey) -> None:
         self.changed(key)

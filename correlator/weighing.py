@@ -227,9 +227,13 @@ class Look:
         cells = self.rules.signatures[fault[0]].cells
         anew = Profile(fault, column.totals, len(column.reach))
         anew.put(self._shown(fault, free or ()))
-        for key, ((cell, _, _), first_us, _) in list(anew.entries.items()):
-            if 0 <= first_us - began_us <= cells[cell].within_us + self._lateness_us:
-                anew.take(key)
+        anew.take(
+            [
+                key
+                for key, ((cell, _, _), first_us, _) in anew.entries.items()
+                if 0 <= first_us - began_us <= cells[cell].within_us + self._lateness_us
+            ]
+        )
         if not anew.entries:
             return False
         self._weigh(anew)
@@ -276,11 +280,9 @@ class Look:
             kept[fault] = self._gathered(fault) if self._is_hopeful(fault, support) else None
         profile = kept[fault]
         if profile is not None and profile.stale:
-            changed = sorted(profile.stale)
-            for key in changed:
-                profile.take(key)
-            profile.put(self._shown(fault, [key for key in changed if key in support]))
-            profile.stale.clear()
+            changed, profile.stale = profile.stale, {}
+            profile.take(changed)
+            profile.put(self._shown(fault, (key for key in changed if key in support)))
         is_shown = profile is not None and self._has_required(fault, profile.entries)
         return profile if is_shown else None
 

@@ -132,7 +132,7 @@ def test_a_profile_kept_up_to_date_is_the_profile_made_anew(
     kept, last = Profile((0, HOST), {}, 1), dict[tuple[str, str], tuple[Group, int, bool]]()
     for number, cell, first_us in seen:
         key, group = ("app.down", f"app:{number}"), (cell, "app", 1e-3)
-        kept.take(key)
+        kept.take([key])
         last.pop(key, None)
         if cell:
             kept.put([(key, group, first_us, first_us % 2 == 0)])
