@@ -6,13 +6,14 @@ and it waits for the signals itself: the process must have blocked them before i
 State is safe in the log; a supervisor starts us again.
 """
 
+import asyncio
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -31,6 +32,7 @@ PAUSE_S = 5.0
 """A look that comes so late says that the process was stopped, or that the client has waited."""
 HUNG = 70
 """Exit code of a process that was ended (EX_SOFTWARE of sysexits.h)."""
+T = TypeVar("T")
 
 
 class Watchdog:
@@ -69,7 +71,7 @@ class Watchdog:
         signal.sigwait(SIGNALS)
         self._on_stop()
         if not self._is_over.wait(STOP_S):
-            self._end(f"a clean stop took over {STOP_S:.0f} s")
+            _end(f"a clean stop took over {STOP_S:.0f} s")
 
     def _watch(self) -> None:
         looked_s = time.monotonic()
@@ -96,7 +98,7 @@ class Watchdog:
         there = {places[place]: end for place, end in ends.items()}
         stalled_s = self.stalled_s(progress, there, time.monotonic())
         if stalled_s > STALL_S:
-            self._end(f"there is something to read, and nothing was folded for {stalled_s:.0f} s")
+            _end(f"there is something to read, and nothing was folded for {stalled_s:.0f} s")
 
     def stalled_s(
         self, progress: Mapping[int, int], ends: Mapping[int, int], now_s: float
@@ -109,7 +111,34 @@ class Watchdog:
                 self._behind[number] = (offset, since_s if at == offset else now_s)
         return max((now_s - since_s for _, since_s in self._behind.values()), default=0.0)
 
-    def _end(self, why: str) -> None:
-        with suppress(OSError):  # Whoever was to read it may have ended before us.
-            os.write(2, f"ended by the watchdog: {why}; start it again\n".encode())
-        os._exit(HUNG)
+
+def run_to_the_end(main: Coroutine[Any, Any, T]) -> T:
+    """Run like `asyncio.run`; where what is left of it does not end by itself, end the process.
+
+    A client that has lost its broker may keep a task that hears no cancellation, and a thread that
+    the interpreter waits for: workers were seen to live on so, doing nothing, watched by nobody.
+    """
+    runner, is_closed = asyncio.Runner(), threading.Event()
+    why = "what it had begun did not end"
+    try:
+        return runner.run(main)
+    except Exception as error:
+        why = f"{error}; and {why}"
+        raise
+    finally:
+        threading.Thread(target=_see_off, args=(is_closed, why), daemon=True).start()
+        runner.close()
+        is_closed.set()
+
+
+def _see_off(is_closed: threading.Event, why: str) -> None:
+    if is_closed.wait(STOP_S):
+        threading.main_thread().join()  # Now only threads are left.
+        time.sleep(STOP_S)
+    _end(why)
+
+
+def _end(why: str) -> None:
+    with suppress(OSError):  # Whoever was to read it may have ended before us.
+        os.write(2, f"ended by the watchdog: {why}; start it again\n".encode())
+    os._exit(HUNG)

@@ -36,6 +36,7 @@ def run_region(given: RegionOptions, output: Format, *, quiet: bool) -> None:
     from correlator.region_worker import RegionHooks
     from firstfault.on_kafka import Wanted, block_signals, own_name
     from firstfault.region import serve_region
+    from firstfault.watchdog import run_to_the_end
 
     name, private_key = region_of(given.private, given.keys)
     name = name or own_name(given.instance)
@@ -51,7 +52,7 @@ def run_region(given: RegionOptions, output: Format, *, quiet: bool) -> None:
     hooks = RegionHooks(partial(_show, output, quiet), partial(err.print, markup=False))
     spare_collections()
     with suppress(asyncio.CancelledError):
-        counts = asyncio.run(serve_region(wanted, private_key, hooks))
+        counts = run_to_the_end(serve_region(wanted, private_key, hooks))
         told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
         err.print(f"stopped; digests: {told or 'none'}", markup=False)
 

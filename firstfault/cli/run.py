@@ -205,12 +205,13 @@ def _run_local(
 def _run_kafka(wanted: "Wanted", given: _Given, show: Callable[[Told], None]) -> None:
     from correlator.worker import Hooks
     from firstfault.on_kafka import block_signals, serve
+    from firstfault.watchdog import run_to_the_end
 
     block_signals()
     err.print(f"{wanted.kafka.bootstrap}: {wanted.owner} joins", markup=False)
     hooks = Hooks(show, partial(err.print, markup=False), spare_collections)
     with suppress(asyncio.CancelledError):
-        asyncio.run(serve(wanted, partial(_sites, wanted, given), hooks))
+        run_to_the_end(serve(wanted, partial(_sites, wanted, given), hooks))
     err.print("stopped")
 
 

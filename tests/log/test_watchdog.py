@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from firstfault.watchdog import HUNG, SIGNALS, Watchdog
 from schemas.kafka import KafkaSettings
 from schemas.topics import LOG
@@ -80,3 +82,43 @@ def test_nor_does_it_live_on_where_nobody_reads_what_it_says() -> None:
             assert process.wait(30) == HUNG
         finally:
             process.kill()
+
+
+LEAVES = """
+import asyncio, sys, threading, time
+from firstfault import watchdog
+watchdog.STOP_S = 0.2
+
+async def hears_nothing():
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+
+async def main(left):
+    if left == "task":
+        main.task = asyncio.ensure_future(hears_nothing())
+    elif left == "thread":
+        threading.Thread(target=time.sleep, args=(600,)).start()
+    await asyncio.sleep(0)
+
+watchdog.run_to_the_end(main(sys.argv[1]))
+print("over", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "code", "printed"),
+    [("nothing", 0, "over\n"), ("task", HUNG, ""), ("thread", HUNG, "over\n")],
+)
+def test_what_a_process_leaves_behind_does_not_keep_it(left: str, code: int, printed: str) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", LEAVES, left],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, printed)
+    assert ("did not end; start it again" in done.stderr) == (code == HUNG)
