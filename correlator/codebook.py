@@ -7,7 +7,7 @@ size of the graph. Pure: a cache of (topology, rules), never part of a snapshot.
 """
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from correlator.rules.paths import Path, Step, backwards, neighbours, onwards, walk
 from correlator.rules.ruleset import RuleSet, SignatureSpec
@@ -20,8 +20,6 @@ Walk = tuple[list[str], set[str]]
 """(the nodes at its end, all nodes on it)."""
 Shows = tuple[int, str]
 """(signature, symptom)."""
-Routes = dict[Step | None, dict[int, dict[int, None]]]
-"""first step back → the way on from there to the root → signatures that go that way."""
 Listing = dict[str, list[tuple[int, Path]]]
 """symptom → (signature, path) of each cell that lists it."""
 Tellers = Callable[[tuple[str, str]], Collection[str]]
@@ -37,6 +35,17 @@ COLUMNS_MAX = 200_000
 
 def _nobody(_: tuple[str, str]) -> Collection[str]:
     return ()
+
+
+@dataclass(slots=True)
+class _Route:
+    """The ways back to the roots of what shows a symptom that begin with the same step."""
+
+    step: Step | None
+    onward: dict[int, dict[int, None]] = field(default_factory=dict)
+    """way on from there to the root → signatures that go that way."""
+    known: dict[str, tuple[Fault, ...]] = field(default_factory=dict)
+    """node after the first step → faults found from there: many entities share it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,7 @@ class Codebook:
         self._telling = _listed(rules, is_told=True)
         """The same of cells whose path leads to those who alone see it."""
         self.largest_p = _largest_p(rules)
-        self._routes: dict[tuple[str, str, bool], Routes] = {}
+        self._routes: dict[tuple[str, str, bool], list[_Route]] = {}
         """(symptom, kind it is seen on, or kind of who sees it) → ways back; on demand."""
         shown = [len(cell.path) for s in rules.signatures for cell in s.cells]
         claimed = [len(claim.path) for s in rules.signatures for claim in s.where]
@@ -259,6 +268,7 @@ class Codebook:
         if known is None:
             if len(self._causes) >= COLUMNS_MAX:
                 self._causes.clear()
+                self._forget_routes()
             known = self._causes[entity] = {}
         if (symptom, is_told) not in known:
             known[symptom, is_told] = self._find_causes(symptom, entity, is_told=is_told)
@@ -266,12 +276,23 @@ class Codebook:
 
     def _find_causes(self, symptom: str, entity: str, *, is_told: bool) -> tuple[Fault, ...]:
         found: set[Fault] = set()
-        for step, onward in self._routes_to(symptom, kind_of(entity), is_told=is_told).items():
+        for route in self._routes_to(symptom, kind_of(entity), is_told=is_told):
+            step = route.step
             for near in neighbours(self.topology, entity, step) if step else (entity,):
-                for way, indices in onward.items():
-                    for root in self._roots(near, way):
-                        found.update([(index, root) for index in indices])
+                faults = route.known.get(near)
+                if faults is None:
+                    faults = route.known[near] = self._beyond(route, near)
+                found.update(faults)
         return tuple(sorted(found))
+
+    def _beyond(self, route: _Route, near: str) -> tuple[Fault, ...]:
+        """Return the faults to which a route leads from the node after its first step."""
+        return tuple(
+            (index, root)
+            for way, indices in route.onward.items()
+            for root in self._roots(near, way)
+            for index in indices
+        )
 
     def _roots(self, node: str, way: int) -> Iterable[str]:
         """Return where a way back leads from a node; many entities share what is beyond it."""
@@ -293,17 +314,19 @@ class Codebook:
             self._ways.append((back[0], onward))
         return self._way_numbers[back]
 
-    def _routes_to(self, symptom: str, kind: str, *, is_told: bool) -> Routes:
+    def _routes_to(self, symptom: str, kind: str, *, is_told: bool) -> list[_Route]:
         known = self._routes.get((symptom, kind, is_told))
         if known is None:
-            known = self._routes[symptom, kind, is_told] = {}
+            routes: dict[Step | None, _Route] = {}
             listing = self._telling if is_told else self._listing
             for index, path in listing.get(symptom, ()):
                 root_kind = self.rules.signatures[index].root
                 if (path[-1].kind if path else root_kind) in ("*", kind):
                     back = backwards(path, root_kind)
-                    onward = known.setdefault(back[0] if back else None, {})
+                    step = back[0] if back else None
+                    onward = routes.setdefault(step, _Route(step)).onward
                     onward.setdefault(self._way(back[1:]), {})[index] = None
+            known = self._routes[symptom, kind, is_told] = list(routes.values())
         return known
 
     def refuting(self, fault: Fault) -> tuple[tuple[str, str, int], ...]:
@@ -342,6 +365,11 @@ class Codebook:
         self._near.clear()
         self._led.clear()
 
+    def _forget_routes(self) -> None:
+        for routes in self._routes.values():
+            for route in routes:
+                route.known.clear()
+
     def forget(self, nodes: Iterable[str]) -> set[str] | None:
         """Drop what an edit at these nodes may have changed.
 
@@ -349,6 +377,7 @@ class Codebook:
         """
         self._walks.clear()
         self._refuting.clear()
+        self._forget_routes()
         near = self.topology.neighbourhood(nodes, self._hops, NEIGHBOURHOOD_MAX)
         if near is None:
             self._columns.clear()

@@ -19,8 +19,7 @@ HOSTED_BY = "hosted_by"
 
 def heal(domain: Domain, event: Event) -> None:
     """Move the edges that an event's attributes prove."""
-    edges = list(domain.state.topology.healing_parent(event))
-    for dependant, relation, parent in edges:
+    for dependant, relation, parent in domain.state.topology.healing_parents(event):
         text = f"{event.signal} names {parent}: {relation} moved (event {event.event_id})"
         _move(domain, (dependant, relation, parent), "topology_healed", text)
 

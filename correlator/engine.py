@@ -96,12 +96,12 @@ class Engine:
         state.offset, state.index = record.offset, record.index
         domain.out = []
         _advance(domain, record.log_us)
-        given = record.input
+        given, is_new = record.input, False
         if isinstance(given, Event):
             intake.event(domain, given, spooled=record.spooled)
         else:
             _TAKES[type(given)](domain, given)
-        is_new = isinstance(given, Tick | Verdict)
+            is_new = isinstance(given, Tick | Verdict)
         if domain.must_look:
             domain.must_look, is_new = False, True
             incidents.look(domain)
@@ -121,6 +121,8 @@ def _advance(domain: Domain, log_us: int) -> None:
     state = domain.state
     log_us = min(log_us, LOG_US_MAX)
     elapsed_us = log_us - state.log_us
+    if elapsed_us == 0:
+        return
     if elapsed_us < 0:
         state.count("time_went_back")
         return

@@ -67,7 +67,8 @@ def accusations(step: PlannedStep, since_us: int = 0) -> list[Accusation]:
     found: list[Accusation] = []
     for key, one in standing(step, since_us):
         within_us = _together_us(step, key[0])
-        near = [] if step.plan.incident.is_released else _lost_nearby(domain, key)
+        is_alone = step.plan.incident.is_released or not one.planes
+        near = [] if is_alone else _lost_nearby(domain, key)
         for source, at_us in one.witnesses.items():
             seen = {plane for plane, names in one.planes.items() if source in names}
             shared = {plane for plane, their_us in near if abs(their_us - at_us) <= within_us}

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -16,13 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from correlator.engine import Stamped
 from correlator.signatures import Refused, written
-from schemas.base import canonical, first_fault, to_microseconds
+from schemas.base import canonical, first_fault
 from schemas.control import RULES
 from schemas.inputs import FRAME_INPUTS_MAX, Command, Event, Frame, Input
 from schemas.outputs import DeadLetter
 from schemas.topics import LOG, MESSAGE_BYTES_MAX
 
-HISTORY_US = 2_000_000
+HISTORY = timedelta(seconds=2)
 """An input this much older than the frame that brought it was spooled."""
 EXCERPT_CHARACTERS = 200
 
@@ -166,11 +166,7 @@ def stamped(place: tuple[int, int, int], given: Input, sent_at: datetime | None)
     """
     offset, index, log_us = place
     at: datetime | None = getattr(given, "at", None)
-    spooled = (
-        sent_at is not None
-        and at is not None
-        and to_microseconds(sent_at) - to_microseconds(at) > HISTORY_US
-    )
+    spooled = sent_at is not None and at is not None and sent_at - at > HISTORY
     if isinstance(given, Event) and given.event_id is None:
         given = given.model_copy(update={"event_id": _id_of(given)})
     return Stamped(offset, index, log_us, given, spooled)

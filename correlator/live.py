@@ -26,6 +26,7 @@ from schemas.inputs import SIGNED, OwnerClaim, Tick
 from schemas.outputs import Action, DeadLetter, Decision, Digest, Incident, Output
 from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG, REGION
 
+SPEAKING = (Tick, OwnerClaim)
 TICK_US = 1_000_000
 """A live log has a tick at least so often."""
 
@@ -81,20 +82,15 @@ class Fold:
         for one in frame.unread:
             yield letter_of(record.offset, one)
         for stamped in frame.inputs:
-            refusal = self._refusal(stamped, record.value)
+            verifier = self.verifier
+            refusal = None if verifier is None else _refusal(verifier, stamped, record.value)
             if refusal is None:
-                if isinstance(stamped.input, Tick | OwnerClaim):
+                if isinstance(stamped.input, SPEAKING):
                     self.heard.append(stamped.input)
                 yield from self.engine.step(stamped)
             else:
                 bad = Unread(stamped.index, *refusal, excerpt_of(record.value))
                 yield letter_of(record.offset, bad)
-
-    def _refusal(self, stamped: Stamped, value: bytes) -> tuple[str, str] | None:
-        if self.verifier is None:
-            return None
-        line = input_line(value, stamped.index) if isinstance(stamped.input, SIGNED) else b""
-        return self.verifier.refusal(stamped, line)
 
     def tick_due_us(self, log_us: int) -> int:
         """Return how long after a log time a tick is to be appended; not above 0: at once.
@@ -105,6 +101,11 @@ class Fold:
         since_us = log_us - state.log_us
         ahead_us = TICK_US if due_us is None else min(TICK_US, due_us - state.live_us)
         return ahead_us - since_us
+
+
+def _refusal(verifier: Verifier, stamped: Stamped, value: bytes) -> tuple[str, str] | None:
+    line = input_line(value, stamped.index) if isinstance(stamped.input, SIGNED) else b""
+    return verifier.refusal(stamped, line)
 
 
 class Voice:

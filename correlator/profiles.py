@@ -62,17 +62,22 @@ class Profile:
 
     def put(self, shown: Iterable[Shown]) -> None:
         """Add symptoms."""
-        added: dict[Group, list[int]] = {}
-        standing = self.standing
+        added: dict[Group, tuple[list[int], list[SymptomKey]]] = {}
+        entries, standing = self.entries, self.standing
         for key, group, first_us, stands in shown:
-            self.entries[key] = group, first_us, stands
-            added.setdefault(group, []).append(first_us)
+            entries[key] = group, first_us, stands
+            alike = added.get(group)
+            if alike is None:
+                alike = added[group] = [], []
+            alike[0].append(first_us)
             if stands:
-                standing[group[:2]] = standing.get(group[:2], 0) + 1
-        for group, firsts_us in added.items():
+                alike[1].append(key)
+        for group, (firsts_us, stood) in added.items():
             listed = self.times.setdefault(group, [])
             listed += firsts_us
             listed.sort()
+            if stood:
+                standing[group[:2]] = standing.get(group[:2], 0) + len(stood)
         if added:
             self.is_weighed, self.part = False, None
 

@@ -5,6 +5,7 @@ Called by the intake of events and by liveness; decides nothing about causes.
 
 from collections import deque
 from datetime import datetime
+from typing import NamedTuple
 
 from correlator.domain import Domain
 from correlator.rules.paths import walk
@@ -29,6 +30,21 @@ AWAITING = frozenset({"one_witness", "one_plane", "cool_down", "no_dump", "unfen
 """Reasons of a plan that one more witness, or one more fact, may end."""
 
 
+class _Word(NamedTuple):
+    """Who says an event, when by his own clock, and over which network."""
+
+    source: str
+    at_us: int | None
+    plane: str
+    """Empty where it names none."""
+
+
+def _word(event: Event) -> _Word:
+    at, attrs = event.at, event.attrs
+    at_us = None if at is None else to_microseconds(at)
+    return _Word(_source(event), at_us, str(attrs.get("plane", "")) if attrs else "")
+
+
 def see(domain: Domain, spec: SymptomSpec, event: Event, *, spooled: bool) -> None:
     """Take in an event that speaks for a symptom; a rule that counts may ask for more of them."""
     state = domain.state
@@ -49,39 +65,40 @@ def raise_symptom(domain: Domain, key: SymptomKey, event: Event, *, spooled: boo
     if spec.unless_symptom and _excused(domain, spec, key[1]):
         state.count("excused")
         return
-    sighting = state.sightings.get(key)
+    word, sighting = _word(event), state.sightings.get(key)
     if sighting is None:
-        sighting = _first(domain, key, event, spooled=spooled)
-    elif _is_same(sighting, event):
+        sighting = _first(domain, key, word, spooled=spooled)
+    elif _is_same(sighting, word):
         sighting.last_us = state.live_us
         return
-    elif _is_older(domain, sighting.stamps, event, spooled=spooled):
-        if not _is_told(sighting, event):
+    elif _is_older(domain, sighting.stamps, word, spooled=spooled):
+        if not _is_told(sighting, word):
             _seen_again(domain, key, sighting)
         return
     else:
-        _again(domain, key, sighting, event)
+        _again(domain, key, sighting, word)
     sighting.is_unknown = False
     _keep_id(sighting, event)
     if not spooled:
-        _keep_time(domain, event)
-        _testify(domain, key, sighting, event)
+        if event.source:
+            _keep_time(domain, word)
+        _testify(domain, key, sighting, word)
     _awaited(domain, key[0])
 
 
-def _testify(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
+def _testify(domain: Domain, key: SymptomKey, sighting: Sighting, word: _Word) -> None:
     """Know from now on who sees a symptom, and over which network."""
-    source, known = _source(event), len(sighting.witnesses)
-    is_new = source not in sighting.witnesses and known < KEPT_MAX
+    source, plane, known = word.source, word.plane, len(sighting.witnesses)
+    is_new = source not in sighting.witnesses
     if is_new:
+        if known >= KEPT_MAX:
+            return
         sighting.witnesses[source] = domain.state.live_us
-    if source not in sighting.witnesses:
-        return
-    plane = str(event.attrs.get("plane", "")) if event.attrs else ""
-    over = sighting.planes.setdefault(plane, []) if plane else [source]
-    if source not in over:
-        over.append(source)
-        is_new = True
+    if plane:
+        over = sighting.planes.setdefault(plane, [])
+        if source not in over:
+            over.append(source)
+            is_new = True
     if len(sighting.witnesses) != known:
         domain.retold(key)
     if is_new:
@@ -100,7 +117,9 @@ def bear_witness(domain: Domain, sighting: Sighting, source: str) -> None:
     """Note when a witness last told of a symptom; a plan that is confirmed anew asks for that."""
     sighting.told_us[source] = domain.state.live_us
     incident = domain.state.incidents.get(sighting.incident or "")
-    if incident is not None and "cool_down" in incident.said.values():
+    if incident is None or incident.calm_us is None:
+        return
+    if "cool_down" in incident.said.values():
         domain.state.wake(domain.state.live_us, "plan", incident.incident_id)
 
 
@@ -135,17 +154,13 @@ def _observer(source: str) -> str:
     return source.partition("/")[0]
 
 
-def _at_us(event: Event) -> int | None:
-    return None if event.at is None else to_microseconds(event.at)
-
-
-def _keep_time(domain: Domain, event: Event) -> None:
+def _keep_time(domain: Domain, word: _Word) -> None:
     """Learn how far an observer's clock is behind the log's: his quickest word comes nearest."""
-    at_us = _at_us(event)
-    if at_us is not None and event.source:
-        behind_us, clocks = domain.state.log_us - at_us, domain.state.clocks
-        observer = _observer(event.source)
-        clocks[observer] = min(behind_us, clocks.get(observer, behind_us))
+    if word.at_us is not None:
+        behind_us, clocks = domain.state.log_us - word.at_us, domain.state.clocks
+        observer = _observer(word.source)
+        if behind_us < clocks.get(observer, behind_us + 1):
+            clocks[observer] = behind_us
 
 
 def date_back(domain: Domain, key: SymptomKey, source: str, since: datetime) -> None:
@@ -162,52 +177,49 @@ def date_back(domain: Domain, key: SymptomKey, source: str, since: datetime) -> 
     domain.standing.changed(key)
 
 
-def _is_same(sighting: Sighting, event: Event) -> bool:
+def _is_same(sighting: Sighting, word: _Word) -> bool:
     """Claim that an event is the one its source told last, on its way twice: no second sighting."""
-    at_us, source = _at_us(event), _source(event)
-    is_latest = at_us is not None and sighting.stamps.get(source) == at_us
-    return is_latest and sighting.cleared_us is None and _is_told(sighting, event)
+    is_latest = word.at_us is not None and sighting.stamps.get(word.source) == word.at_us
+    return is_latest and sighting.cleared_us is None and _is_told(sighting, word)
 
 
-def _is_told(sighting: Sighting, event: Event) -> bool:
+def _is_told(sighting: Sighting, word: _Word) -> bool:
     """Claim that a source has told a symptom already, of the same network."""
-    plane = str(event.attrs.get("plane", "")) if event.attrs else ""
-    return _source(event) in (sighting.planes.get(plane, ()) if plane else sighting.witnesses)
+    told = sighting.planes.get(word.plane, ()) if word.plane else sighting.witnesses
+    return word.source in told
 
 
 def _is_older(
-    domain: Domain, stamps: dict[str, int], event: Event, *, spooled: bool = False
+    domain: Domain, stamps: dict[str, int], word: _Word, *, spooled: bool = False
 ) -> bool:
     """Claim that an event was told before what its source told last, and overtaken by that.
 
     Nothing live is overtaken by more than the lateness: then the clock was set back (H24).
     """
-    last_us = stamps.get(_source(event))
-    at_us = None if last_us is None else _at_us(event)
+    last_us, at_us = stamps.get(word.source), word.at_us
     if last_us is None or at_us is None or at_us >= last_us:
         return False
     return spooled or last_us - at_us <= domain.knob_us["lateness"]
 
 
-def _date(stamps: dict[str, int], event: Event) -> None:
+def _date(stamps: dict[str, int], word: _Word) -> None:
     """Keep when a source last spoke; of too many the one with the oldest stamp is forgotten."""
-    at_us = _at_us(event)
-    if at_us is None:
+    if word.at_us is None:
         return
-    stamps[_source(event)] = at_us
+    stamps[word.source] = word.at_us
     if len(stamps) > TOLD_MAX:
         del stamps[min(stamps, key=lambda source: (stamps[source], source))]
 
 
-def _first(domain: Domain, key: SymptomKey, event: Event, *, spooled: bool) -> Sighting:
+def _first(domain: Domain, key: SymptomKey, word: _Word, *, spooled: bool) -> Sighting:
     """Begin a symptom; where its clear has come already, end it at once."""
     state = domain.state
-    sighting = Sighting(state.live_us, state.live_us, _source(event))
+    sighting = Sighting(state.live_us, state.live_us, word.source)
     before = state.overtaking.pop(key, None)
-    if before is not None and _is_older(domain, before.stamps, event, spooled=spooled):
+    if before is not None and _is_older(domain, before.stamps, word, spooled=spooled):
         sighting.cleared_us, sighting.stamps = state.live_us, before.stamps
     else:
-        _date(sighting.stamps, event)
+        _date(sighting.stamps, word)
     domain.add(key, sighting)
     state.wake(domain.ends_us(sighting), "expire", *key)
     holder = _expected_by(domain, key)
@@ -225,8 +237,9 @@ def _expected_by(domain: Domain, key: SymptomKey) -> str | None:
     and each incident is looked at once more when silence has said all.
     """
     rules = domain.rules
+    naming = domain.standing.naming
     for fault in domain.codebook.causes(*key):
-        for incident_id in domain.standing.naming(fault[1]):
+        for incident_id in naming(fault[1]):
             incident = domain.state.incidents[incident_id]
             signature = rules.signatures[fault[0]]
             if incident.fault[0] != signature.name or incident.confidence < SURE:
@@ -253,10 +266,10 @@ def _excused(domain: Domain, spec: SymptomSpec, entity: str) -> bool:
     )
 
 
-def _again(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
-    _date(sighting.stamps, event)
+def _again(domain: Domain, key: SymptomKey, sighting: Sighting, word: _Word) -> None:
+    _date(sighting.stamps, word)
     if sighting.cleared_us is not None:
-        _returned(domain, key, sighting, event)
+        _returned(domain, key, sighting, word.source)
     _seen_again(domain, key, sighting)
 
 
@@ -269,7 +282,7 @@ def _seen_again(domain: Domain, key: SymptomKey, sighting: Sighting) -> None:
             domain.mark(key)
 
 
-def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
+def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, source: str) -> None:
     """A symptom stands again: who saw it before it ended bears no witness to this (I3)."""
     gone_us = domain.state.live_us - (sighting.cleared_us or 0)
     over = _is_over(domain, sighting.incident, gone_us) or not domain.is_shown(key)
@@ -279,7 +292,7 @@ def _returned(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event)
     sighting.told_us.clear()
     sighting.planes.clear()
     if over:
-        _anew(domain, key, sighting, event)
+        _anew(domain, key, sighting, source)
 
 
 def _is_over(domain: Domain, incident_id: str | None, gone_us: int) -> bool:
@@ -291,11 +304,11 @@ def _is_over(domain: Domain, incident_id: str | None, gone_us: int) -> bool:
     return not any(domain.stands(key) for key in domain.standing.evidence.get(incident_id, ()))
 
 
-def _anew(domain: Domain, key: SymptomKey, sighting: Sighting, event: Event) -> None:
+def _anew(domain: Domain, key: SymptomKey, sighting: Sighting, source: str) -> None:
     """A symptom that had been gone is the first of something new, not more of the old."""
     sighting.first_us = sighting.last_us = domain.state.live_us
     sighting.count = 0
-    sighting.source = _source(event)
+    sighting.source = source
     if sighting.incident is not None:
         domain.check_end(sighting.incident, domain.state.live_us)
         domain.own(key, None)
@@ -312,10 +325,11 @@ def clear(
         _remember_clear(domain, key, event)
         return
     if event is not None:
-        if _is_older(domain, sighting.stamps, event, spooled=spooled):
+        word = _word(event)
+        if _is_older(domain, sighting.stamps, word, spooled=spooled):
             state.count("overtaken")
             return
-        _date(sighting.stamps, event)
+        _date(sighting.stamps, word)
     if sighting.cleared_us is None:
         _end(domain, key, sighting, event)
 
@@ -341,7 +355,7 @@ def _remember_clear(domain: Domain, key: SymptomKey, event: Event | None) -> Non
         state.wake(state.live_us + domain.knob_us["lateness"], "overtaking", *key)
     kept = state.overtaking.setdefault(key, Clear(state.live_us))
     kept.came_us = state.live_us
-    _date(kept.stamps, event)
+    _date(kept.stamps, _word(event))
 
 
 def forget_clear(domain: Domain, key: SymptomKey) -> None:

@@ -59,8 +59,13 @@ class Standing:
             self.free.add(key)
         self._faults[key] = causes
         self.turned(key, stands=stands)
+        support = self.support
         for fault in causes:
-            self.support.setdefault(fault, {})[key] = None
+            shown = support.get(fault)
+            if shown is None:
+                support[fault] = {key: None}
+            else:
+                shown[key] = None
 
     def causes(self, key: SymptomKey) -> tuple[Fault, ...]:
         """Return the faults that a symptom is known by."""
@@ -120,7 +125,8 @@ class Standing:
 
     def naming(self, entity: str) -> list[str]:
         """Return the open incidents that name an entity as their cause, sorted."""
-        return sorted(self._roots.get(entity, ()))
+        names = self._roots.get(entity)
+        return sorted(names) if names else []
 
     def is_recovering(
         self, incident_id: str, sightings: Mapping[SymptomKey, Sighting], since_us: int

@@ -40,7 +40,7 @@ Edge = tuple[str, str, str]
 
 def _named(rule: HealingRule, event: Event) -> str | None:
     """Return the parent that an attribute names."""
-    named = event.attrs.get(str(rule.attr))
+    named = event.attrs.get(str(rule.attr)) if event.attrs else None
     if not isinstance(named, str) or not named:
         return None
     parent = named if named.startswith(f"{rule.to}:") else f"{rule.to}:{named}"
@@ -236,14 +236,14 @@ class Topology:
         """Claim that an event may prove an edge of the entity."""
         return bool(self._healing) and kind_of(entity) in self._healing
 
-    def healing_parent(self, event: Event) -> Iterator[Edge]:
-        """Yield edges that an event proves for its entity: what it names goes before who tells."""
-        known: set[str] = set()
+    def healing_parents(self, event: Event) -> list[Edge]:
+        """Return edges that an event proves for its entity: what it names goes before who tells."""
+        found: dict[str, Edge] = {}
         for rule in self._healing.get(kind_of(event.entity), ()):
             parent = _named(rule, event) if rule.attr else self._teller_at(rule, event)
-            if parent is not None and rule.relation not in known:
-                known.add(rule.relation)
-                yield event.entity, rule.relation, parent
+            if parent is not None and rule.relation not in found:
+                found[rule.relation] = event.entity, rule.relation, parent
+        return list(found.values())
 
     def _teller_at(self, rule: HealingRule, event: Event) -> str | None:
         """Return what a teller runs on, if only who is there could tell."""

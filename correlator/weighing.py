@@ -30,6 +30,8 @@ from schemas.base import kind_of
 
 SEEK_STEP_US = 1_000_000
 """Silence dates a crowd anew once a second; what comes or goes does so at once."""
+ROUNDING = 1e-6
+"""Nats by which a bound must be missed: sums in another order differ by less."""
 Q_MAX = 0.999999
 """No symptom is ever explained so well that another cause could add nothing at all."""
 
@@ -85,6 +87,8 @@ class Look:
         free = self.standing.free_of(profile.entries)
         if free is not None:
             return self._beside(profile, free)
+        if self._is_hopeless(profile):
+            return None, []
         self._weigh(profile)
         candidate = self._whole(profile)
         candidate.base = self.base(profile, self.now_us - profile.onset_us)
@@ -101,6 +105,9 @@ class Look:
         if profile.part is None or list(profile.part.entries) != free:
             profile.part = profile.beside(free)
         part = profile.part
+        same = self._holding(self.standing.settled_at(profile.fault[1]))
+        if not same and self._is_hopeless(part):
+            return None, []
         self._weigh(part)
         candidate = self._whole(part)
         candidate.is_beside = True
@@ -108,7 +115,6 @@ class Look:
         candidate.gain = candidate.base + part.alone
         if self._refuted(profile.fault, part.onset_us):
             return None, []
-        same = self._holding(self.standing.settled_at(profile.fault[1]))
         doubtful = self._doubtful(candidate, profile, same)
         is_believed = candidate.gain > self.least and not same and not doubtful
         return (candidate if is_believed else None), doubtful
@@ -302,6 +308,42 @@ class Look:
             return True
         return math.fsum(self._at_most(fault, support)) > self.least - self._priors[fault[0]]
 
+    def _is_hopeless(self, profile: Profile) -> bool:
+        """Claim that no onset can make a crowd believed: to seek the likeliest costs far more.
+
+        At best all its symptoms are timely, it began with the last of them, and whatever has shown
+        nothing yet costs no more than it would then.
+        """
+        if profile.footprint < CROWD or self._is_dated(profile):
+            return False
+        cells = self.rules.signatures[profile.fault[0]].cells
+        worth, optional = self._priors[profile.fault[0]], 0.0
+        shown: dict[Place, int] = {}
+        last_us = 0
+        for (index, kind, leak), listed in profile.times.items():
+            last_us = max(last_us, listed[-1])
+            nats = len(listed) * math.log(cells[index].p / leak + 1.0 - cells[index].p)
+            if cells[index].optional:
+                optional += nats
+            else:
+                worth += nats
+                shown[index, kind] = shown.get((index, kind), 0) + len(listed)
+        worth += min(optional, self.knobs.optional_cap)
+        missing = [
+            (cells[index], total - shown.get((index, kind), 0), total)
+            for (index, kind), total in profile.totals.items()
+            if total > shown.get((index, kind), 0) and not cells[index].optional
+        ]
+        age_us = self.now_us - last_us
+        for one in missing:
+            worth += max(self._silence([one], age_us), self.knobs.absence_cap)
+        return worth + ROUNDING < self.least
+
+    def _is_dated(self, profile: Profile) -> bool:
+        """Claim that a profile is weighed, and its onset sought as late as it is to be."""
+        is_crowd = profile.footprint >= CROWD
+        return profile.is_weighed and (not is_crowd or profile.sought_us == self._seek_us)
+
     def _is_idle(self, fault: Fault, free: list[SymptomKey]) -> bool:
         """Claim that its news alone can make a fault neither believed nor anything doubtful."""
         is_rival = bool(self.standing.settled_at(fault[1]))
@@ -335,9 +377,9 @@ class Look:
 
     def _weigh(self, profile: Profile) -> None:
         """Date a fault, and work out what its symptoms are worth and which are missing."""
-        is_crowd = profile.footprint >= CROWD
-        if profile.is_weighed and (not is_crowd or profile.sought_us == self._seek_us):
+        if self._is_dated(profile):
             return
+        is_crowd = profile.footprint >= CROWD
         profile.sought_us = self._seek_us
         onset_us = self._likeliest_onset(profile) if is_crowd else self._onset(profile)
         if profile.is_weighed and onset_us == profile.onset_us:
@@ -423,6 +465,7 @@ class Look:
         for (index, _), total in profile.totals.items():
             if not cells[index].optional:
                 expected[index] = expected.get(index, 0) + total
+        whole = [(cells[index], total) for index, total in expected.items()]
 
         def fit(onset_us: int) -> float:
             worth, left = 0.0, expected.copy()
@@ -431,7 +474,8 @@ class Look:
                 worth += count * nats
                 if index in left:
                     left[index] -= count
-            missing = [(cells[i], count, expected[i]) for i, count in left.items() if count > 0]
+            unseen = zip(whole, left.values(), strict=True)
+            missing = [(cell, count, total) for (cell, total), count in unseen if count > 0]
             return worth + self._silence(missing, self._seek_us - onset_us)
 
         return likeliest(sorted(chain.from_iterable(profile.times.values())), fit)
