@@ -337,12 +337,25 @@ async def judged(site: Site, load: Load) -> Judged:
             records = await kept(site.kafka, topic, partition)
             live = [one.value for one in records]
             _compare(found, live, (again[topic], due[topic]), is_ordered=len(names) == 1)
-            found.silent_collectors += sum(b'"entity":"collector:' in one for one in live)
+            found.silent_collectors += sum(map(_blames_collector, live))
             if topic == DECISIONS:
                 found.silence_ms = max(found.silence_ms, _longest_wait_ms(log, records))
         live = [one.value for one in await kept(site.kafka, ACTIONS, partition)]
         _compare_actions(found, live, (again[ACTIONS], due[ACTIONS]))
     return found
+
+
+def _blames_collector(value: bytes) -> bool:
+    """Claim that a message is about a collector, names it the cause, or counts its silence.
+
+    That a collector was *not* seen to fall silent is evidence, too, and blames nobody.
+    """
+    if b'"collector:' not in value:
+        return False
+    told = json.loads(value)
+    seen = (one for one in told.get("evidence", ()) if one["role"] == "for")
+    about = [told, *told.get("causes", ())[:1], *seen]
+    return any(one.get("entity", "").startswith("collector:") for one in about)
 
 
 def replayed(log: Iterable[Record], domain: str, again: Outputs, due: Outputs) -> None:
