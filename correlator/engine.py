@@ -42,9 +42,6 @@ GAP_US = 1_500_000
 """More than this between two stamps of a live log is a stream gap."""
 GAP_DOUBT_US = 2_000_000
 """So long after a gap no absence fires and nothing destructive leaves."""
-UNHEARD_MAX_US = 30_000_000
-"""Whoever was not heard since a gap has as long as it lasted, at most so long: a client that has
-lost its broker waits longer and longer between attempts."""
 GAPS_PER_MINUTE_MAX = 3
 MINUTE_US = 60_000_000
 LOG_US_MAX = 200_000_000_000_000_000
@@ -141,13 +138,9 @@ def _gap(domain: Domain, elapsed_us: int) -> None:
     state = domain.state
     state.count("stream_gaps")
     state.gap_until_us = max(state.gap_until_us, state.live_us + GAP_DOUBT_US)
-    doubt_us = min(max(elapsed_us, GAP_DOUBT_US), UNHEARD_MAX_US)
-    state.gap_end_us = state.live_us
-    state.unheard_until_us = max(state.unheard_until_us, state.live_us + doubt_us)
     state.gaps_us = [at for at in state.gaps_us if at > state.live_us - MINUTE_US][-10:]
     state.gaps_us.append(state.live_us)
-    away_s, doubt_s = elapsed_us / 1e6, doubt_us / 1e6
-    text = f"the log was silent for {away_s:.1f} s: no absence counts for {doubt_s:.0f} s"
+    text = f"the log was silent for {elapsed_us / 1e6:.1f} s: no absence counts for 2 s"
     domain.note(domain.name, "stream_gap", text)
     if len(state.gaps_us) > GAPS_PER_MINUTE_MAX:
         text = f"over {GAPS_PER_MINUTE_MAX} gaps in a minute"

@@ -1,8 +1,7 @@
 """What should keep coming: signals with a deadline, and the beats of collectors.
 
 A silence is counted on live time and never inside a stream gap: an outage of the log condemns
-nobody. After one, whoever was not heard yet has as long to come back as the log was away: its
-clients may take that long. Called by the intake and by the deadlines that fall due.
+nobody. Called by the intake and by the deadlines that fall due.
 """
 
 from correlator.domain import Domain
@@ -31,19 +30,12 @@ def miss(domain: Domain, key: SymptomKey) -> None:
     due_us = state.alive.get(key)
     if due_us is None:
         return
-    is_heard = due_us - _absent_us(domain, key[0]) >= state.gap_end_us
-    due_us = max(due_us, state.gap_until_us if is_heard else state.unheard_until_us)
+    due_us = max(due_us, state.gap_until_us)
     if due_us > state.live_us:
         state.wake(due_us, "absent", *key)
         return
     del state.alive[key]
     raise_symptom(domain, key, Event(entity=key[1], signal=key[0], source="correlator:liveness"))
-
-
-def _absent_us(domain: Domain, symptom: str) -> int:
-    if symptom == COLLECTOR_SILENT:
-        return COLLECTOR_SILENT_US
-    return domain.rules.symptoms[symptom].absent_us
 
 
 def pulse(domain: Domain, given: Pulse) -> None:

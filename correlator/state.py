@@ -205,10 +205,6 @@ class EngineState:
     mode: str = "dry_run"
     hold: str | None = None
     gap_until_us: int = -1
-    gap_end_us: int = -1
-    """When the last stream gap ended, live time."""
-    unheard_until_us: int = -1
-    """Until then the silence of those who were not heard since that gap says nothing."""
     gaps_us: list[int] = field(default_factory=list)
     sightings: dict[SymptomKey, Sighting] = field(default_factory=dict)
     windows: dict[SymptomKey, deque[int]] = field(default_factory=dict)

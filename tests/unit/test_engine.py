@@ -331,26 +331,6 @@ def test_no_absence_fires_in_a_stream_gap() -> None:
     assert ("app.silent", APP) not in folding.state.sightings
 
 
-@pytest.mark.parametrize(
-    ("away_s", "unheard_s"), [(1.6, 2.0), (10.0, 10.0), (60.0, 30.0)], ids=["short", "long", "most"]
-)
-def test_who_was_not_heard_since_a_gap_has_as_long_to_come_back(
-    away_s: float, unheard_s: float
-) -> None:
-    folding = engine(ticks="recorded")
-    ticks: list[Row] = [(away_s + step / 4, Tick()) for step in range(200)]
-    feed(folding, [(0, BEAT), *ticks])
-    since_us = folding.state.sightings["app.silent", APP].first_us - folding.state.gap_end_us
-    assert 0 <= since_us - unheard_s * SECOND_US < SECOND_US
-
-
-def test_who_was_heard_since_a_gap_is_missed_as_ever() -> None:
-    folding = engine(ticks="recorded")
-    ticks: list[Row] = [(61 + step / 4, Tick()) for step in range(30)]
-    feed(folding, [(0, BEAT), (60, Tick()), (60.5, BEAT), *ticks])
-    assert ("app.silent", APP) in folding.state.sightings
-
-
 # ---- time ----------------------------------------------------------------------------------
 
 
