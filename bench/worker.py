@@ -167,31 +167,34 @@ async def _backlog(bootstrap: str, kind: str, size: int) -> Figures:
     beside = await _drained(_plain(plain), plain, kind, size)
     folded = await _drained(_worker(ours, sites), ours, kind, size)
     return {
-        "folded_per_cpu_s": round(folded[0] * size),
+        "folded_per_cpu_s": round(folded[0]),
         "core_share": round(folded[1], 3),
-        "plain_faust_per_cpu_s": round(beside[0] * size),
+        "plain_faust_per_cpu_s": round(beside[0]),
         "times_plain_faust": round(beside[0] / folded[0], 2),
     }
 
 
 async def _drained(started: Any, kafka: KafkaSettings, kind: str, size: int) -> tuple[float, float]:  # noqa: ANN401
-    """Return frames per processor second of this process, and its share of a core."""
+    """Return events per processor second of this process, and its share of a core.
+
+    The ticks among the frames are work and no events.
+    """
     async with started as counted:
         words = ["-m", __name__, kafka.bootstrap, kafka.prefix, str(size), kind]
         producer = await asyncio.create_subprocess_exec(
             sys.executable, *words, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE
         )
         appended = asyncio.create_task(producer.communicate())
-        idle = counted() + 10  # Ticks of its own may come before.
+        begins = counted() + 10  # Ticks of its own may come before.
         async with asyncio.timeout(BACKLOG_S):
-            while counted() < idle:  # noqa: ASYNC110 - a count
+            while counted() < begins:
+                cpu_s, start_s = time.process_time(), time.monotonic()
                 await asyncio.sleep(0.01)
-            begun, cpu_s, start_s = counted(), time.process_time(), time.monotonic()
-            end = int((await appended)[0])
+            events, end = map(int, (await appended)[0].split())
             while counted() < end:  # noqa: ASYNC110 - a count
                 await asyncio.sleep(0.01)
         spent_s = time.process_time() - cpu_s
-        return (counted() - begun) / spent_s, spent_s / (time.monotonic() - start_s)
+        return events / spent_s, spent_s / (time.monotonic() - start_s)
 
 
 Counted = Callable[[], int]
@@ -277,10 +280,11 @@ async def _produce(kafka: KafkaSettings, size: int) -> None:
 
 
 async def _produce_all(kafka: KafkaSettings, size: int, kind: str) -> None:
-    """Append a backlog as fast as it is taken, and print the offset after it."""
+    """Append a backlog as fast as it is taken; print how many events, and the offset after it."""
     log = KafkaLog(kafka)
     if kind == STORM:
-        sys.stdout.write(str(await _produce_storm(kafka, size)))
+        end = await _produce_storm(kafka, size)
+        sys.stdout.write(f"{len(storm().events)} {end}")
         return
     values = list(islice(_values(size), BACKLOG_EVENTS[size] // size))
     end = 0
@@ -288,7 +292,7 @@ async def _produce_all(kafka: KafkaSettings, size: int, kind: str) -> None:
         some = [Message("bench", value) for value in values[at : at + AT_ONCE]]
         end = await log.append(LOG, some) + len(some)
     await log.close()
-    sys.stdout.write(str(end))
+    sys.stdout.write(f"{len(values) * size} {end}")
 
 
 async def _produce_storm(kafka: KafkaSettings, size: int) -> int:

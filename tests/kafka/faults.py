@@ -110,9 +110,10 @@ async def worker_stopped(world: World) -> None:
 
 
 async def standby_takes_over(world: World) -> None:
-    """Kill a worker for good; a standby speaks from then on."""
+    """Kill a worker for good; a standby that has heard it for a while speaks from then on."""
     world.start("s1", "--standby")
     await following(world.site, "s1")
+    await asyncio.sleep(1.0)
     world.workers[0].signal(signal.SIGKILL)
     await asyncio.sleep(4.0)
 
