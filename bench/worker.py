@@ -186,6 +186,7 @@ async def _drained(started: Any, kafka: KafkaSettings, kind: str, size: int) -> 
         )
         appended = asyncio.create_task(producer.communicate())
         begins = counted() + 10  # Ticks of its own may come before.
+        cpu_s, start_s = time.process_time(), time.monotonic()
         async with asyncio.timeout(BACKLOG_S):
             while counted() < begins:
                 cpu_s, start_s = time.process_time(), time.monotonic()

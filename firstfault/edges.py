@@ -4,6 +4,7 @@ The same for `collect`, `act` and `run`: one file names them all, and each comma
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from correlator.rules.yamlfile import read_one
 from firstfault.consumer.duties import Self
 from firstfault.consumer.gate import Gate, Trust
 from firstfault.consumer.ledger import open_ledger
-from firstfault.log import Log
+from firstfault.log import Log, LogError
 from firstfault.log.frames import FrameWriter
 from schemas.base import EntityId, Strict
 
@@ -56,7 +57,12 @@ class Place:
 def collector_of(config: CollectorConfig, domain: str, place: Place) -> Collector:
     """Return a collector that tells its inputs to a domain of a log."""
     writer = FrameWriter(place.log, domain, config.observer, place.partition)
-    spool = Spool(_file(place.folder, "spool", config.observer))
+    file = _file(place.folder, "spool", config.observer)
+    try:
+        spool = Spool(file)
+    except sqlite3.Error as error:
+        msg = f"{file}: {error}"
+        raise LogError(msg) from error
     return Collector(
         config.observer, config.made(), writer.write, spool, on_trouble=place.on_trouble
     )

@@ -64,7 +64,7 @@ def act(
     from firstfault.consumer.gate import Trust
     from firstfault.edges import Duty, Place, actuator_of, together
 
-    options: dict[str, Any] = {"webhook": webhook, "exec": shlex.split(program or "")}
+    options: dict[str, Any] = {"webhook": webhook, "exec": _words(program or "")}
     actuators = _actuators(config, verb, name, options)
     trust = Trust(
         read_keys(keys) if keys else None,
@@ -72,8 +72,7 @@ def act(
         read_again=partial(keys_again, keys) if keys else None,
     )
     duty, folder = Duty(trust, enforce), state_folder(state, local)
-    if not enforce:
-        err.print("dry run: nothing is carried out; --enforce does")
+    _warn(enforce=enforce, keys=keys)
 
     def on_done(action: Action, outcome: Outcome) -> None:
         proof = dict(outcome.proof)
@@ -96,6 +95,21 @@ def act(
             await together([one.run() for one in made])
 
     run_until(whole, duration)
+
+
+def _warn(*, enforce: bool, keys: Path | None) -> None:
+    if not enforce:
+        err.print("dry run: nothing is carried out; --enforce does")
+    elif keys is None:
+        err.print("no --keys: whoever can write to the log can have anything carried out")
+
+
+def _words(program: str) -> list[str]:
+    try:
+        return shlex.split(program)
+    except ValueError as error:
+        msg = f"--exec {program}: {error}"
+        raise BadInput(msg) from None
 
 
 def _actuators(

@@ -216,7 +216,12 @@ def sign(
     from correlator.signatures import Refused, Signer, written
     from correlator.signing import lacks
 
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    try:
+        value = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        text = value.decode()
+    except UnicodeDecodeError:
+        msg = f"{file}: not UTF-8"
+        raise BadInput(msg) from None
     try:
         given = _INPUT.validate_json(text)
     except ValidationError as error:

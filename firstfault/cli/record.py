@@ -70,6 +70,8 @@ def record(
     stretch, told = asyncio.run(all_of_it())
     for name in told.rules_missing:
         err.print(plain(f"rules:{name} was made active, and is not published: not kept with it"))
+    if not told.inputs and (first or last):
+        err.print("nothing was appended then; without --from and --to all that is kept is written")
     if output is Format.json:
         say_json({"domain": stretch.domain, "partition": stretch.partition, **asdict(told)})
         return

@@ -10,6 +10,7 @@ import typer
 
 from firstfault.cli import site
 from firstfault.cli.terminal import BadInput, err
+from firstfault.log import LogError
 
 LASTS = Annotated[
     str | None, typer.Option("--for", help="End after so long, e.g. 10s.", metavar="TIME")
@@ -55,8 +56,15 @@ def run_until(work: Callable[[], Awaitable[None]], duration: str | None) -> None
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel if task else int)
-        async with asyncio.timeout(lasts_s):
-            await work()
+        ends = asyncio.timeout(lasts_s)
+        try:
+            async with ends:
+                await work()
+        except TimeoutError as error:
+            if ends.expired():
+                raise
+            msg = "what it needs did not answer in time"
+            raise LogError(msg) from error
 
     try:
         asyncio.run(whole())

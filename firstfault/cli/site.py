@@ -24,7 +24,7 @@ from firstfault.cli.terminal import (
     say_json,
 )
 from firstfault.log import Log
-from schemas.base import parse_duration
+from schemas.base import is_entity, parse_duration
 from schemas.topics import LOCAL_FILE
 
 if TYPE_CHECKING:
@@ -203,6 +203,9 @@ def speaker(given: Credentials, site: "Site") -> Speaker:
         if given.by is None:
             msg = "sign it with --key PEM; where the site has no keys, say --by operator:NAME"
             raise BadInput(msg)
+        if not is_entity(given.by):
+            msg = f"--by {given.by}: name a speaker by its kind, e.g. operator:op-7"
+            raise BadInput(msg)
         err.print("not signed: a correlator that has keys refuses it")
         return Speaker(given.by, None)
     from correlator.keyfile import KEYS_FILE, read_keys, read_private
@@ -286,17 +289,24 @@ def region_of(private: Path | None, files: list[Path]) -> "tuple[str, Ed25519Pri
 # ---- times ---------------------------------------------------------------------------------
 
 
+LONGEST_S = 10 * 365 * 86_400.0
+
+
 def seconds(option: str, text: str) -> float:
     """Return the seconds of an option, e.g. 5s.
 
     Raises:
-        BadInput: it is no duration.
+        BadInput: it is no duration, or longer than ten years.
     """
     try:
-        return parse_duration(text)
+        found = parse_duration(text)
     except ValueError as error:
         msg = f"{option} {text}: {error}"
         raise BadInput(msg) from None
+    if found > LONGEST_S:
+        msg = f"{option} {text}: longer than ten years"
+        raise BadInput(msg)
+    return found
 
 
 def moment(option: str, text: str | None) -> datetime | None:
@@ -309,13 +319,14 @@ def moment(option: str, text: str | None) -> datetime | None:
         return None
     now = datetime.now(UTC)
     try:
-        found = now + timedelta(seconds=parse_duration(text))
+        found = datetime.fromisoformat(text)
     except ValueError:
         try:
-            found = datetime.fromisoformat(text)
+            parse_duration(text)
         except ValueError:
             msg = f"{option} {text}: use 2h, or 2026-11-23T10:00:00Z"
             raise BadInput(msg) from None
+        found = now + timedelta(seconds=seconds(option, text))
     found = found if found.tzinfo else found.replace(tzinfo=UTC)
     if found <= now:
         msg = f"{option} {text}: that is past"

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -132,7 +132,7 @@ class LocalLog:
         reader = _Reader(asyncio.get_running_loop(), asyncio.Event())
         self._readers.add(reader)
         try:
-            with closing(_connected(self.file)) as db:
+            with _opened(self.file) as db:
                 _check_kept(topic, offset, _span(db, topic))
                 while True:
                     reader.news.clear()
@@ -155,18 +155,18 @@ class LocalLog:
         try:
             await asyncio.to_thread(_delete, self.file, topic, keys)
         except sqlite3.Error as error:
-            msg = f"{self.file}: {error}; nothing was deleted"
+            msg = f"{_said(self.file, error)}; nothing was deleted"
             raise LogError(msg) from error
 
     async def span(self, topic: str, partition: int = 0) -> Span:
         """See `Log.span`."""
         _only_one(partition)
-        with closing(_connected(self.file)) as db:
+        with _opened(self.file) as db:
             return _span(db, topic)
 
     async def trim(self) -> None:
         """Drop at once what is no longer kept."""
-        with closing(_connected(self.file)) as db:
+        with _opened(self.file) as db:
             self._trim(db)
 
     async def close(self) -> None:
@@ -219,7 +219,8 @@ class LocalLog:
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
-            outcomes = [LogError(f"{self.file}: {error}; nothing was appended")] * len(group)
+            words = f"{_said(self.file, error)}; nothing was appended"
+            outcomes = [LogError(words)] * len(group)
         for one, outcome in zip(group, outcomes, strict=True):
             one.done(outcome)
         for reader in tuple(self._readers):
@@ -261,11 +262,11 @@ def open_local(
     file = folder / LOCAL_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with closing(_connected(file)) as db:
-            db.execute("PRAGMA journal_mode=WAL")
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         msg = f"{file}: {error}"
         raise LogError(msg) from error
+    with _opened(file) as db:
+        db.execute("PRAGMA journal_mode=WAL")
     return LocalLog(file, clock, retention or Retention(), pages_max)
 
 
@@ -275,7 +276,7 @@ def all_records(file: Path, topic: str) -> Iterator[Record]:
     Raises:
         LogError: it cannot be read.
     """
-    with closing(_connected(file)) as db:
+    with _opened(file) as db:
         offset = _span(db, topic).first
         while records := _after(db, topic, offset):
             yield from records
@@ -304,6 +305,21 @@ def _connected(file: Path) -> sqlite3.Connection:
     db = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA synchronous=FULL")
     return db
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection; what SQLite says against the file is a `LogError` that names it."""
+    try:
+        with closing(_connected(file)) as db:
+            yield db
+    except sqlite3.Error as error:
+        raise LogError(_said(file, error)) from error
+
+
+def _said(file: Path, error: sqlite3.Error) -> str:
+    hint = " (is its disk full?)" if "disk I/O" in str(error) else ""
+    return f"{file}: {error}{hint}"
 
 
 def _table(topic: str) -> str:
@@ -343,7 +359,7 @@ def _after(db: sqlite3.Connection, topic: str, offset: int) -> list[Record]:
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):  # Nothing has been appended yet.
             return []
-        raise LogError(str(error)) from error
+        raise
 
 
 def _span(db: sqlite3.Connection, topic: str) -> Span:
