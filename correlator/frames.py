@@ -41,6 +41,9 @@ class Unread:
     excerpt: str
 
 
+TOO_DEEP = "nested too deep, or a number of more than 64 bits"
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """What is in a message of the log."""
@@ -49,6 +52,10 @@ class Opened:
     domain: str
     inputs: tuple[Stamped, ...]
     unread: tuple[Unread, ...]
+
+
+DIGITS_MAX = 18
+"""Of a frame's number: a producer of a thousand a second needs as many in 30 million years."""
 
 
 class Doubles:
@@ -62,7 +69,7 @@ class Doubles:
         """Claim that a frame was there before; one that has no such id never was."""
         rest, _, number = frame_id.rpartition("/")
         source, _, boot = rest.rpartition("/")
-        if not number.isdecimal():
+        if not number.isdecimal() or len(number) > DIGITS_MAX:
             return False
         last_boot, last = self._last.get(source, ("", -1))
         if boot == last_boot and int(number) <= last:
@@ -89,10 +96,13 @@ def opened(offset: int, log_us: int, value: bytes) -> Opened:
         frame = _FRAME.validate_json(value)
     except ValidationError as error:
         return _what_can_be_read(offset, log_us, value, error)
-    inputs = tuple(
-        stamped((offset, index, log_us), given, frame.sent_at)
-        for index, given in enumerate(frame.inputs)
-    )
+    try:
+        inputs = tuple(
+            stamped((offset, index, log_us), given, frame.sent_at)
+            for index, given in enumerate(frame.inputs)
+        )
+    except (ValueError, RecursionError):
+        return _what_can_be_placed(offset, log_us, frame)
     return Opened(frame.frame_id, frame.domain, inputs, ())
 
 
@@ -145,6 +155,26 @@ def _what_can_be_read(offset: int, log_us: int, value: bytes, error: ValidationE
     return Opened(frame.frame_id, frame.domain, inputs, unread)
 
 
+def _what_can_be_placed(offset: int, log_us: int, frame: Frame) -> Opened:
+    """Place the inputs of a frame one by one, since one of them cannot be told from others."""
+    read = [
+        _placed((offset, index, log_us), given, frame.sent_at)
+        for index, given in enumerate(frame.inputs)
+    ]
+    inputs = tuple(one for one in read if isinstance(one, Stamped))
+    unread = tuple(one for one in read if isinstance(one, Unread))
+    return Opened(frame.frame_id, frame.domain, inputs, unread)
+
+
+def _placed(
+    place: tuple[int, int, int], given: Input, sent_at: datetime | None
+) -> Stamped | Unread:
+    try:
+        return stamped(place, given, sent_at)
+    except (ValueError, RecursionError):
+        return Unread(place[1], "too_deep", TOO_DEEP, "")
+
+
 def _one_by_one(
     place: tuple[int, int], given: list[Any], sent_at: datetime | None
 ) -> Iterator[Stamped | Unread]:
@@ -153,10 +183,16 @@ def _one_by_one(
         try:
             one = _INPUT.validate_python(document)
         except ValidationError as fault:
-            excerpt = excerpt_of(orjson.dumps(document))
-            yield Unread(index, "schema", first_fault(fault, "input"), excerpt)
+            yield Unread(index, "schema", first_fault(fault, "input"), _excerpt(document))
         else:
-            yield stamped((offset, index, log_us), one, sent_at)
+            yield _placed((offset, index, log_us), one, sent_at)
+
+
+def _excerpt(document: Any) -> str:  # noqa: ANN401 - any JSON
+    try:
+        return excerpt_of(orjson.dumps(document))
+    except TypeError:  # As in `_id_of`; who looks for it finds it at its offset.
+        return TOO_DEEP
 
 
 def stamped(place: tuple[int, int, int], given: Input, sent_at: datetime | None) -> Stamped:

@@ -131,10 +131,11 @@ class Voice:
     def hears(self, given: Tick | OwnerClaim, frame_id: str, *, counts: bool) -> None:
         """Learn from the log how far others have got, and who may speak.
 
-        counts: the claim is the first that names the epoch before it.
+        counts: the claim is the first that names the epoch before it; the tick is of that epoch.
         """
         if isinstance(given, Tick):
-            self.published(given.published_through)
+            if counts:
+                self.published(given.published_through)
         elif counts:
             self.may_speak = frame_id.startswith(self._prefix)
             if not self.may_speak:  # The new speaker says those again that still stand.
@@ -217,8 +218,13 @@ class Partition:
 def _take(live: Live, record: Record, frame: Opened) -> None:
     fold, voice = live.fold, live.voice
     told = fold.fold(record, frame)
+    epoch = fold.engine.state.epoch
     for given in fold.heard:
-        voice.hears(given, fold.frame_id, counts=fold.engine.state.epoch == record.offset)
+        if isinstance(given, Tick):  # Ticks are not signed: one that cannot be true counts nothing.
+            counts = given.epoch == (epoch or 0) and given.published_through < record.offset
+        else:
+            counts = epoch == record.offset
+        voice.hears(given, fold.frame_id, counts=counts)
     voice.says(told)
 
 

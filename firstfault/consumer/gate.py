@@ -220,8 +220,11 @@ class Gate:
 
     def _frame(self, action: Action, result: Result) -> Frame:
         self._sent += 1
+        # ACCEPTED overtakes the answers that wait to be appended: were it of the same source, those
+        # would come with lower numbers than it, and pass for doubles.
+        source = f"{self.me.name}/accepted" if result.state == "ACCEPTED" else self.me.name
         return Frame(
-            frame_id=f"{self.me.name}/{self._boot}/{self._sent}",
+            frame_id=f"{source}/{self._boot}/{self._sent}",
             domain=action.reply_to.key if action.reply_to else action.domain,
             sent_at=datetime.fromtimestamp(time.time(), UTC),
             inputs=[result],

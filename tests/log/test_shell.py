@@ -388,3 +388,58 @@ def test_a_failed_snapshot_gives_the_tables_back(tmp_path: Path) -> None:
         assert type(speaker.shell.partition.domains["default"].fold.engine.state.incidents) is dict
 
     told(tmp_path, story)
+
+
+def test_a_tick_that_cannot_be_true_silences_nobody(tmp_path: Path) -> None:
+    forged = {"type": "tick", "owner": "nobody", "epoch": 0, "published_through": 10**12}
+
+    async def story(log: LocalLog) -> None:
+        speaker = await (await Follower(log).recover()).speak()
+        given = json.loads(frame(1, forged)) | {"frame_id": "collector:x/b/1"}
+        await log.append(LOG, [Message("default", json.dumps(given).encode())])
+        await happen(log, 1, ONE)
+        await speaker.shell.look()
+        await happen(log, 3, ONE)
+        await speaker.read()
+        assert await said(log, ACTIONS)
+        assert await said(log, DECISIONS)
+
+    told(tmp_path, story)
+
+
+def _nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        '{"type":"nonsense","x":' + _nested(300) + "}",
+        '{"type":"event","entity":"app:a","signal":"x","source":"s","attrs":{"x":'
+        + _nested(300)
+        + "}}",
+    ],
+)
+def test_what_is_nested_too_deep_is_a_dead_letter(tmp_path: Path, poison: str) -> None:
+    text = f'{{"frame_id":"collector:p/b/1","domain":"default","inputs":[{poison}]}}'
+
+    async def story(log: LocalLog) -> None:
+        speaker = await (await Follower(log).recover()).speak()
+        await log.append(LOG, [Message("default", text.encode())])
+        await speaker.read()
+        assert len(await said(log, DEAD_LETTERS)) == 1
+
+    told(tmp_path, story)
+
+
+def test_a_frame_number_of_many_digits_is_none(tmp_path: Path) -> None:
+    endless = json.dumps(
+        json.loads(frame(1, {"type": "tick"})) | {"frame_id": "c/b/" + "1" * 5_000}
+    )
+
+    async def story(log: LocalLog) -> None:
+        speaker = await (await Follower(log).recover()).speak()
+        await log.append(LOG, [Message("default", endless.encode())])
+        await speaker.read()
+
+    told(tmp_path, story)
