@@ -80,7 +80,7 @@ class Actuator:
 
     async def _take(self, tasks: asyncio.TaskGroup, record: Record) -> None:
         try:
-            action = self.gate.read(record.value, record.log_us)
+            action = self.gate.read(record.value, record.log_us, self.partition)
         except Refused as refused:
             self.on_trouble(f"{ACTIONS} {record.offset}: {refused.reason}")
             return

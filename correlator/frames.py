@@ -18,7 +18,7 @@ from correlator.engine import Stamped
 from correlator.signatures import Refused, written
 from schemas.base import canonical, first_fault
 from schemas.control import RULES
-from schemas.inputs import FRAME_INPUTS_MAX, Command, Event, Frame, Input
+from schemas.inputs import FRAME_INPUTS_MAX, Command, Event, Frame, Input, OwnerClaim
 from schemas.outputs import DeadLetter
 from schemas.topics import LOG, MESSAGE_BYTES_MAX
 
@@ -149,10 +149,7 @@ def _what_can_be_read(offset: int, log_us: int, value: bytes, error: ValidationE
         frame = _FRAME.validate_python({**document, "inputs": [empty]})
     except ValidationError as fault:
         return _nothing("schema", first_fault(fault, "frame"), value)
-    read = list(_one_by_one((offset, log_us), given, frame.sent_at))
-    inputs = tuple(one for one in read if isinstance(one, Stamped))
-    unread = tuple(one for one in read if isinstance(one, Unread))
-    return Opened(frame.frame_id, frame.domain, inputs, unread)
+    return _parted(frame, list(_one_by_one((offset, log_us), given, frame.sent_at)))
 
 
 def _what_can_be_placed(offset: int, log_us: int, frame: Frame) -> Opened:
@@ -161,6 +158,10 @@ def _what_can_be_placed(offset: int, log_us: int, frame: Frame) -> Opened:
         _placed((offset, index, log_us), given, frame.sent_at)
         for index, given in enumerate(frame.inputs)
     ]
+    return _parted(frame, read)
+
+
+def _parted(frame: Frame, read: list[Stamped | Unread]) -> Opened:
     inputs = tuple(one for one in read if isinstance(one, Stamped))
     unread = tuple(one for one in read if isinstance(one, Unread))
     return Opened(frame.frame_id, frame.domain, inputs, unread)
@@ -228,6 +229,37 @@ def letter_of(offset: int, bad: Unread) -> DeadLetter:
         reason=f"{where}{bad.reason}",
         excerpt=bad.excerpt,
     )
+
+
+def strays(offset: int, value: bytes, frame: Opened) -> list[DeadLetter]:
+    """Return what becomes of a message that belongs to none of the domains that are folded."""
+    unread = frame.unread
+    if frame.domain:
+        reason = f"no domain {frame.domain[:64]} in this partition"
+        unread = (Unread(0, "unknown_domain", reason, excerpt_of(value)),)
+    return [letter_of(offset, one) for one in unread]
+
+
+SPOKEN = (b"owner_claim", b"\\u")
+"""One of these is in every message that holds a claim; JSON may escape any letter."""
+
+
+class Named:
+    """Finds of which domain a log is that names none: its correlator's, or the first that comes."""
+
+    def __init__(self) -> None:
+        self.domain = ""
+
+    def is_found(self, offset: int, log_us: int, value: bytes) -> bool:
+        """Take in a message; claim that no further one can change the answer."""
+        if self.domain and not any(word in value for word in SPOKEN):
+            return False
+        frame = opened(offset, log_us, value)
+        if any(isinstance(one.input, OwnerClaim) for one in frame.inputs):
+            self.domain = frame.domain
+            return True
+        self.domain = self.domain or frame.domain
+        return False
 
 
 def input_line(value: bytes, index: int) -> bytes:

@@ -18,6 +18,7 @@ from correlator.frames import (
     input_line,
     letter_of,
     opened,
+    strays,
 )
 from correlator.signing import Verifier
 from firstfault.log import LogError, Message, Record
@@ -193,7 +194,9 @@ class Partition:
         frame = opened(record.offset, record.log_us, record.value)
         live = self.domains.get(frame.domain)
         if live is None:
-            self._first.voice.says(_stray(record, frame))
+            letters = strays(record.offset, record.value, frame)
+            told = [Told(record.offset, record.log_us, one) for one in letters]
+            self._first.voice.says(told)
             return self._first
         if record.offset >= live.fold.next_offset:  # Its snapshot may be ahead of its neighbours'.
             _take(live, record, frame)
@@ -226,16 +229,6 @@ def _take(live: Live, record: Record, frame: Opened) -> None:
             counts = epoch == record.offset
         voice.hears(given, fold.frame_id, counts=counts)
     voice.says(told)
-
-
-def _stray(record: Record, frame: Opened) -> list[Told]:
-    """Return the dead letters of a frame that belongs to no domain here."""
-    unread = frame.unread
-    if frame.domain:
-        reason = f"no domain {frame.domain[:64]} in this partition"
-        unread = (Unread(0, "unknown_domain", reason, excerpt_of(record.value)),)
-    letters = (letter_of(record.offset, one) for one in unread)
-    return [Told(record.offset, record.log_us, one) for one in letters]
 
 
 def is_next(offset: int, due: int) -> bool:

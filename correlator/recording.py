@@ -24,6 +24,7 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 from correlator.engine import Stamped
 from correlator.frames import (
     Doubles,
+    Named,
     Opened,
     excerpt_of,
     input_line,
@@ -31,6 +32,7 @@ from correlator.frames import (
     not_finite,
     opened,
     stamped,
+    strays,
 )
 from correlator.importers import entity_id
 from schemas.base import (
@@ -143,9 +145,11 @@ def _open_log(file: Path) -> Recording:
     from firstfault.log.control import rules_in  # noqa: PLC0415 - firstfault re-exports from here
     from firstfault.log.local import all_records  # noqa: PLC0415 - as above
 
-    first = next((opened(0, 0, record.value) for record in all_records(file, LOG)), None)
-    domain = first.domain if first and first.domain else "default"
-    header = RecordingHeader(ticks="recorded", domain=domain)
+    named = Named()
+    for one in all_records(file, LOG):
+        if named.is_found(one.offset, one.log_us, one.value):
+            break
+    header = RecordingHeader(ticks="recorded", domain=named.domain or "default")
     newest = {record.key: record for record in all_records(file, CONTROL)}
     rules = rules_in(newest.values())
     return Recording(file, None, None, imported=False, header=header, rules=rules)
@@ -270,7 +274,7 @@ _Found = tuple[int, bytes, Stamped | DeadLetter]
 def _found(recording: Recording, on_progress: Callable[[int], None] | None) -> Iterator[_Found]:
     """Yield what each line is, in their order; a header is nothing."""
     if recording.events.name == LOCAL_FILE:
-        yield from _logged(recording.events)
+        yield from _logged(recording.events, recording.header.domain)
         return
     decode = _decode_imported if recording.imported else _decode_line
     refused: deque[DeadLetter] = deque()
@@ -288,17 +292,21 @@ def _found(recording: Recording, on_progress: Callable[[int], None] | None) -> I
         yield 0, b"", refused.popleft()
 
 
-def _logged(file: Path) -> Iterator[_Found]:
-    """Yield what the messages of a local log are, in their order."""
+def _logged(file: Path, domain: str) -> Iterator[_Found]:
+    """Yield what the messages of a local log are to one domain, in their order, as live."""
     from firstfault.log.local import all_records  # noqa: PLC0415 - as above
 
     doubles = Doubles()
     for record in all_records(file, LOG):
         frame = opened(record.offset, record.log_us, record.value)
-        for bad in frame.unread:
-            yield record.offset, b"", letter_of(record.offset, bad)
+        if frame.domain != domain:
+            for letter in strays(record.offset, record.value, frame):
+                yield record.offset, b"", letter
+            continue
         if doubles.has(frame.frame_id):
             continue
+        for bad in frame.unread:
+            yield record.offset, b"", letter_of(record.offset, bad)
         for given in frame.inputs:
             line = input_line(record.value, given.index) if isinstance(given.input, SIGNED) else b""
             yield record.offset, line, given

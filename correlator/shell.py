@@ -115,6 +115,9 @@ class Shell:
         """domain → when one's own last tick was appended, own clock"""
         self._snapshot_at: dict[str, int] = {}
         """domain → offset of its last snapshot"""
+        self._unknown: dict[str, str] = {}
+        """domain that is being recovered without a snapshot, of a log that is not kept from its
+        beginning → what to say should it be no new one"""
 
     # ---- recovery --------------------------------------------------------------------------
 
@@ -131,8 +134,15 @@ class Shell:
         first = min(live.fold.next_offset for live in lives.values())
         self._partition = Partition(first, lives)
         self.published = first - 1
+        if span.first > 1:
+            self._unknown = {
+                name: _gone(site, span, "a snapshot of what was before")
+                for name, site in self._sites.items()
+                if name not in self._snapshot_at
+            }
         async for records in between(self._log, LOG, Span(first, span.end), self.number):
             await self.fold(records)
+        self._unknown = {}
 
     async def _started(self, site: Site, span: Span) -> Live:
         rules = {one.hash: one for one in (site.rules, *site.library)}
@@ -178,6 +188,13 @@ class Shell:
         return self._partition
 
     @property
+    def progress(self) -> int:
+        """Return the offset that is folded next; below 0 how much was looked through before."""
+        if self._partition is not None:
+            return self._partition.next_offset
+        return -1 - sum(store.looked for store in self._stores.values())
+
+    @property
     def is_ready(self) -> bool:
         """Claim that it is recovered."""
         return self._partition is not None
@@ -221,8 +238,11 @@ class Shell:
         live = self.partition.take(record)
         if live is None:
             return
-        self._read_s[live.fold.engine.state.domain] = time.monotonic()
+        name = live.fold.engine.state.domain
+        self._read_s[name] = time.monotonic()
         if any(isinstance(one, OwnerClaim) for one in live.fold.heard):
+            if name in self._unknown and live.fold.engine.state.epoch is None:
+                raise LogError(self._unknown[name])  # It supersedes one that is no longer there.
             if live.voice.may_speak:
                 self._term = self._lease.term
             elif live.fold.engine.state.epoch == record.offset:

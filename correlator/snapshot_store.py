@@ -6,9 +6,9 @@ only once everything that was said before its cut has left; the newest two stay.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import zstandard
 from pydantic import ValidationError
@@ -24,7 +24,8 @@ CHUNK_BYTES = 262_144
 CHUNK_BYTES_MAX = 64 * 1_048_576
 """No chunk opens to more: a broken one must not fill the memory."""
 WINDOW = 64
-"""Messages looked through at a time, from the end back, for a manifest."""
+"""Messages looked through at first, from the end back, for a manifest; then twice as many, and so
+on: one domain's may stand behind thousands of its neighbours'."""
 KEPT = 2
 LEFT_S_MAX = 10.0
 """How long what was said before the cut may take to leave."""
@@ -48,6 +49,12 @@ class SnapshotStore:
         self._log, self._domain, self._partition = log, domain, partition
         self._kept: list[SnapshotManifest] = []
         """Whole ones that were not deleted, the oldest first."""
+        self._loose: list[str] = []
+        """Keys of chunks of ours that will have no manifest."""
+        self._found_loose: list[str] = []
+        """The same of those before us; until we have written one, they may still be at it."""
+        self.looked = 0
+        """Messages looked through: a large topic takes a while, and moves."""
 
     async def write(self, cut: Cut, has_left: Callable[[int], bool]) -> SnapshotManifest:
         """Write a cut while the fold goes on.
@@ -57,29 +64,42 @@ class SnapshotStore:
         Raises:
             LogError: it could not be written; those before it still stand.
         """
-        digest, first, count = hashlib.sha256(), 0, 0
+        await self._delete(self._loose)
+        self._loose = []
+        keys: list[str] = []
+        try:
+            manifest = await self._chunked(cut, keys)
+            await _until(lambda: has_left(cut.offset))
+            await self._drop_old(cut.offset)
+            value = canonical(document_of(manifest)).encode()
+            last = Message(self._key(cut.offset, MANIFEST), value)
+            await self._log.append(SNAPSHOTS, [last], self._partition)
+        except BaseException:
+            self._loose = keys
+            raise
+        self._kept.append(manifest)
+        self._loose, self._found_loose = self._found_loose, []
+        return manifest
+
+    async def _chunked(self, cut: Cut, keys: list[str]) -> SnapshotManifest:
+        """Write the chunks of a cut, and their keys into a list; return the manifest of them."""
+        digest, first = hashlib.sha256(), 0
         async for chunk in _chunks(cut):
             digest.update(chunk)
-            message = Message(self._key(cut.offset, f"{count:05d}"), chunk)
+            keys.append(self._key(cut.offset, f"{len(keys):05d}"))
+            message = Message(keys[-1], chunk)
             offset = await self._log.append(SNAPSHOTS, [message], self._partition)
-            first, count = first if count else offset, count + 1
-        manifest = SnapshotManifest(
+            first = first if len(keys) > 1 else offset
+        return SnapshotManifest(
             domain=self._domain,
             log_generation=cut.log_generation,
             offset=cut.offset,
             rules=cut.rules,
             epoch=cut.epoch,
             first=first,
-            count=count,
+            count=len(keys),
             sha256=digest.hexdigest(),
         )
-        await _until(lambda: has_left(cut.offset))
-        await self._drop_old(cut.offset)
-        value = canonical(document_of(manifest)).encode()
-        last = Message(self._key(cut.offset, MANIFEST), value)
-        await self._log.append(SNAPSHOTS, [last], self._partition)
-        self._kept.append(manifest)
-        return manifest
 
     def _key(self, offset: int, what: str) -> str:
         return f"{self._domain}/{offset}/{what}"
@@ -92,9 +112,12 @@ class SnapshotStore:
         old = [one for one in self._kept if one.offset != but]
         for manifest in old[: max(0, len(old) - KEPT + 1)]:
             keys = [self._key(manifest.offset, f"{number:05d}") for number in range(manifest.count)]
-            keys.append(self._key(manifest.offset, MANIFEST))
-            await self._log.delete(SNAPSHOTS, keys, self._partition)
+            await self._delete([*keys, self._key(manifest.offset, MANIFEST)])
             self._kept.remove(manifest)
+
+    async def _delete(self, keys: Sequence[str]) -> None:
+        if keys:
+            await self._log.delete(SNAPSHOTS, keys, self._partition)
 
     async def newest(self, rules: Collection[str]) -> tuple[Found | None, bool]:
         """Return the newest whole snapshot of one of some rule sets, and whether there were others.
@@ -104,7 +127,8 @@ class SnapshotStore:
         """
         found, has_others = None, False
         kept = []
-        async for record, manifest in self._manifests():
+        seen: dict[str, bool] = {}
+        async for record, manifest in self._manifests(seen):
             kept.append(manifest)
             if found is None and manifest.rules in rules:
                 found = await self._whole(record, manifest)
@@ -112,36 +136,54 @@ class SnapshotStore:
             if found is not None and len(kept) >= KEPT:
                 break
         self._kept = kept[::-1]
+        self._found_loose = [
+            key
+            for key, is_there in seen.items()
+            if is_there and not seen.get(f"{key.rpartition('/')[0]}/{MANIFEST}")
+        ]
         return found, has_others
 
-    async def _manifests(self) -> AsyncIterator[tuple[Record, SnapshotManifest]]:
-        """Yield the manifests of the domain, the newest first."""
-        span = await self._log.span(SNAPSHOTS, self._partition)
-        end = span.end
-        while end > span.first:
-            start = max(span.first, end - WINDOW)
-            for record in reversed(await self._records(start, end)):
-                domain, _, rest = record.key.rpartition("/")[0].rpartition("/")
-                if domain == self._domain and rest and record.key.endswith(f"/{MANIFEST}"):
-                    try:
-                        yield record, SnapshotManifest.model_validate_json(record.value)
-                    except ValidationError:
-                        continue  # Deleted, or of a version that is not ours.
-            end = start
+    async def _manifests(
+        self, seen: dict[str, bool]
+    ) -> AsyncIterator[tuple[Record, SnapshotManifest]]:
+        """Yield the manifests of the domain, the newest first.
 
-    async def _records(self, start: int, end: int) -> list[Record]:
-        """Return what is kept from one offset up to another."""
-        span, found = Span(start, end), list[Record]()
+        seen: gets each key of the domain that was passed, and whether it still has a value.
+        """
+        span = await self._log.span(SNAPSHOTS, self._partition)
+        end, window = span.end, WINDOW
+        while end > span.first:
+            start = max(span.first, end - window)
+            for record in reversed([one async for one in self._records(start, end)]):
+                if record.key in seen:
+                    continue
+                seen[record.key] = bool(record.value)
+                if record.key.endswith(f"/{MANIFEST}"):
+                    with suppress(ValidationError):  # Deleted, or of a version that is not ours.
+                        yield record, SnapshotManifest.model_validate_json(record.value)
+            end, window = start, 2 * window
+
+    async def _records(self, start: int, end: int) -> AsyncIterator[Record]:
+        """Yield what is kept of the domain between two offsets; of chunks no content."""
+        async for record in self._kept_between(start, end):
+            domain, _, number = record.key.rpartition("/")[0].rpartition("/")
+            if domain == self._domain and number:
+                is_short = record.key.endswith(f"/{MANIFEST}")
+                yield record if is_short else replace(record, value=record.value[:1])
+
+    async def _kept_between(self, start: int, end: int) -> AsyncIterator[Record]:
+        span = Span(start, end)
         with suppress(OffsetGoneError):  # Deleted meanwhile: what is there must fit its manifest.
             async for some in between(self._log, SNAPSHOTS, span, self._partition, quiet_s=QUIET_S):
-                found += some
-        return found
+                self.looked += len(some)
+                for record in some:
+                    yield record
 
     async def _whole(self, last: Record, manifest: SnapshotManifest) -> Found | None:
         """Return a snapshot if its chunks are those that its manifest names."""
         prefix = self._key(manifest.offset, "")
-        records = await self._records(manifest.first, last.offset)
-        chunks = [one.value for one in records if one.key.startswith(prefix)]
+        records = self._kept_between(manifest.first, last.offset)
+        chunks = [one.value async for one in records if one.key.startswith(prefix)]
         chunks = chunks[: manifest.count]
         whole = b"".join(chunks)
         if hashlib.sha256(whole).hexdigest() != manifest.sha256:

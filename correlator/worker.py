@@ -265,11 +265,8 @@ class Worker(Stoppable):
         return {number: reader.shell for number, reader in list(self._readers.items())}
 
     def progress(self) -> dict[int, int]:
-        """Return the offset that is folded next, of each partition; -1 before it is recovered."""
-        return {
-            number: shell.partition.next_offset if shell.is_ready else -1
-            for number, shell in self.shells().items()
-        }
+        """See `Shell.progress`, of each partition."""
+        return {number: shell.progress for number, shell in self.shells().items()}
 
     def counts(self) -> dict[str, int]:
         """Return what was counted; another thread may ask."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import zstandard
 
-from correlator.frames import Doubles, activated, opened
+from correlator.frames import Doubles, Named, activated, opened
 from correlator.recording import RULES_FILE, header_line, logged_lines
 from firstfault.log import Log, LogError, Record, Span, between
 from firstfault.log.control import read_domains, read_rules
@@ -77,13 +77,14 @@ async def whole(log: Log, domain: str | None) -> Stretch:
 
 
 async def _first_named(log: Log) -> str:
-    """Return the domain of the first frame that can be read."""
+    """Return the domain of a log whose domains nobody has named."""
+    named = Named()
     async for records in between(log, LOG, await log.span(LOG)):
-        for record in records:
-            frame = opened(record.offset, record.log_us, record.value)
-            if frame.domain:
-                return frame.domain
-    raise LogError("the log holds no frame that can be read; --domain says which is meant")
+        if any(named.is_found(one.offset, one.log_us, one.value) for one in records):
+            break
+    if not named.domain:
+        raise LogError("the log holds no frame that can be read; --domain says which is meant")
+    return named.domain
 
 
 async def record(
@@ -143,10 +144,10 @@ async def lines(
             written.others += 1
             continue
         written.messages += 1
-        written.unread += len(frame.unread)
         if doubles.has(frame.frame_id):
             written.doubles += 1
             continue
+        written.unread += len(frame.unread)
         names = map(activated, (given.input for given in frame.inputs))
         written.rules += [name for name in names if name and name not in written.rules]
         for line in logged_lines(one, frame) if frame.inputs else ():

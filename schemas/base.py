@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -26,6 +27,26 @@ _MICROSECOND = timedelta(microseconds=1)
 
 EntityId = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*:.+", max_length=512)]
 """``kind:rest``, split at the first colon, e.g. ``host:compute-3``."""
+
+INT64_MAX = 2**63 - 1
+"""The largest integer that every store and every consumer holds."""
+LONGEST_S = 10 * 365 * 86_400.0
+"""A time span that is longer is a mistake."""
+
+
+def _is_moment(text: str) -> str:
+    try:
+        to_microseconds(datetime.fromisoformat(text))
+    except (ValueError, TypeError, OverflowError):  # Or one without its offset.
+        msg = "a time as RFC 3339 has it, e.g. 2026-11-23T10:00:00.012345Z"
+        raise ValueError(msg) from None
+    return text
+
+
+Moment = Annotated[
+    str, AfterValidator(_is_moment), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+"""A time that stays the text it is, since it is signed; RFC 3339, with its offset."""
 
 Utc = AwareDatetime
 """An aware time stamp, RFC 3339 on the wire, e.g. ``2026-11-23T10:00:00.012345Z``."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import EntityId, Wire
+from schemas.base import INT64_MAX, LONGEST_S, EntityId, Moment, Wire
 
 Verb = Literal[
     "notify",
@@ -117,7 +117,10 @@ class ReplyTo(Wire):
 
     topic: str = Field("firstfault.log.v1", description="the one input log")
     partition: int | None = Field(
-        None, ge=0, description="put in by the shell, which knows the map; none in a replay"
+        None,
+        ge=0,
+        le=INT64_MAX,
+        description="put in by the shell, which knows the map; none in a replay",
     )
     key: str = Field(description="the domain, e.g. pod-1")
 
@@ -166,11 +169,16 @@ class Action(Wire):
     reply_to: ReplyTo | None = None
     verb: Verb = Field(description="what to do")
     target: EntityId = Field(description="to whom")
-    target_generation: int = Field(ge=0, description="boots, or starts, of the target seen so far")
+    target_generation: int = Field(
+        ge=0, le=INT64_MAX, description="boots, or starts, of the target seen so far"
+    )
     domain: str = Field(description="e.g. pod-1")
-    epoch: int = Field(0, ge=0, description="offset of the owner's claim")
+    epoch: int = Field(0, ge=0, le=INT64_MAX, description="offset of the owner's claim")
     fence_token: int = Field(
-        0, ge=0, description="counts destructive actions on the target; a lower one is refused"
+        0,
+        ge=0,
+        le=INT64_MAX,
+        description="counts destructive actions on the target; a lower one is refused",
     )
     incident_id: str = Field(description="why")
     cause: str = Field("", description="the same in words, e.g. host-hang of host:compute-3")
@@ -190,9 +198,11 @@ class Action(Wire):
     attempt: int = Field(0, ge=0, description="methods tried before this one")
     parameters: dict[str, str] = Field(default_factory=dict, description="e.g. away_from")
     not_before: str = Field("", description="log time at which it was decided")
-    expires_at: str = Field(description="log time after which it must not be run")
+    expires_at: Moment = Field(description="log time after which it must not be run")
     signature: str = Field("", description="KEYID:base64, Ed25519; put on by the shell")
-    max_runtime_s: float = Field(0.0, ge=0.0, description="then it ends, with whatever result")
+    max_runtime_s: float = Field(
+        0.0, ge=0.0, le=LONGEST_S, description="then it ends, with whatever result"
+    )
     on_timeout: OnTimeout = Field("none", description="what follows where no result comes in time")
     placement: Placement | None = Field(None, description="of what is brought to another host")
     vnfm: Notice | None = Field(None, description="of a notice to the owner of a workload")

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from correlator.importers import load_topology
 from correlator.live import Told
 from correlator.recorded import Said
 from correlator.rules import RuleSet
 from correlator.topology import Topology
+from firstfault.cli import site
 from firstfault.cli.region import RegionOptions, run_region
 from firstfault.cli.replay import printer
 from firstfault.cli.running import LASTS, run_until, say, seconds
@@ -39,7 +40,11 @@ from schemas.outputs import DeadLetter
 if TYPE_CHECKING:
     from correlator.shell import Site
     from firstfault.edges import EdgesConfig
+    from firstfault.log.local import Retention
     from firstfault.on_kafka import Wanted
+
+KEPT_US_LEAST, KEPT_BYTES_LEAST = 3_600_000_000, 100_000_000
+"""Of a local log: far more than what comes between two snapshots, ten seconds apart."""
 
 
 @app.command(epilog="Example: firstfault run --local site --rules nfvi --for 1s")
@@ -80,6 +85,19 @@ def run(
     enforce: Annotated[
         bool, typer.Option("--enforce", help="Its actuators carry out; else a dry run.")
     ] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Age at which messages of a local log are dropped: 7d, of decisions 91d.",
+            metavar="TIME",
+        ),
+    ] = None,
+    keep_bytes: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of its file at which the oldest are dropped: 10GiB.", metavar="SIZE"
+        ),
+    ] = None,
     keys: Annotated[
         list[Path] | None,
         typer.Option(
@@ -104,6 +122,8 @@ def run(
 
     if (local is None) == (kafka is None):
         raise BadInput("give the log: --local DIR, or --kafka BOOTSTRAP")
+    if kafka is not None and (keep or keep_bytes):
+        raise BadInput("--keep goes with --local; a cluster's topics have `retention.ms`")
     if region:
         if kafka is None or config is not None or standby or topology is not None:
             raise BadInput(
@@ -126,7 +146,8 @@ def run(
     given = _Given(domain, graph, ruleset, owner)
     show = _shower(output, quiet=quiet)
     if local is not None:
-        _run_local(local, given, show, _Edges(edges, enforce), duration)
+        log = _Folder(local, _retention(keep, keep_bytes))
+        _run_local(log, given, show, _Edges(edges, enforce), duration)
         return
     from firstfault.on_kafka import Wanted, own_name
 
@@ -155,6 +176,38 @@ class _Given:
 
 
 @dataclass(frozen=True)
+class _Folder:
+    """A local log, and how much of it is kept."""
+
+    path: Path
+    retention: "Retention"
+
+
+def _retention(keep: str | None, keep_bytes: str | None) -> "Retention":
+    """Return how much of a local log is kept.
+
+    Raises:
+        BadInput: it is no duration or size, or less than what a start needs.
+    """
+    from firstfault.log.local import KEPT_BYTES, KEPT_US, Retention
+
+    size_bytes = KEPT_BYTES
+    if keep_bytes is not None:
+        try:
+            size_bytes = int(TypeAdapter(ByteSize).validate_python(keep_bytes))
+        except ValidationError:
+            msg = f"--keep-bytes {keep_bytes}: no size, e.g. 500MB or 10GiB"
+            raise BadInput(msg) from None
+    kept_us = KEPT_US
+    if keep is not None:
+        kept_us = dict.fromkeys(KEPT_US, round(site.seconds("--keep", keep) * 1e6))
+    if size_bytes < KEPT_BYTES_LEAST or min(kept_us.values()) < KEPT_US_LEAST:
+        msg = "--keep and --keep-bytes: at least 1h and 100MB, to start again from what is kept"
+        raise BadInput(msg)
+    return Retention(kept_us, size_bytes)
+
+
+@dataclass(frozen=True)
 class _Edges:
     """What runs beside the correlator, and whether it acts."""
 
@@ -178,7 +231,7 @@ def _shower(output: Format, *, quiet: bool) -> Callable[[Told], None]:
 
 
 def _run_local(
-    folder: Path,
+    kept: _Folder,
     given: _Given,
     show: Callable[[Told], None],
     edges: _Edges,
@@ -188,11 +241,13 @@ def _run_local(
     from firstfault.edges import Duty, Place, edges_of, together
     from firstfault.local import Correlator, alone
 
+    folder = kept.path
     trust = Trust(given.owner.keys[0] if given.owner.keys else None)
     duty = Duty(trust, edges.is_enforced)
 
     async def whole() -> None:
-        async with open_log(folder, None, must_exist=False) as log, alone(folder):
+        opened = open_log(folder, None, must_exist=False, retention=kept.retention)
+        async with opened as log, alone(folder):
             err.print(f"{folder}: reading the log of {given.domain}", markup=False)
             beside = edges_of(edges.config, Place(log, folder, say), duty)
             correlator = Correlator(log, given.site(), show)

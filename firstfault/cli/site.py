@@ -24,13 +24,14 @@ from firstfault.cli.terminal import (
     say_json,
 )
 from firstfault.log import Log
-from schemas.base import is_entity, parse_duration
+from schemas.base import LONGEST_S, is_entity, parse_duration
 from schemas.topics import LOCAL_FILE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from correlator.signatures import Signer
+    from firstfault.log.local import Retention
     from firstfault.operations import Answer, Site, Wanted
     from schemas.keys import KeySet
 
@@ -96,9 +97,15 @@ class Where:
 
 @asynccontextmanager
 async def open_log(
-    local: Path | None, kafka: str | None, *, must_exist: bool = True
+    local: Path | None,
+    kafka: str | None,
+    *,
+    must_exist: bool = True,
+    retention: "Retention | None" = None,
 ) -> AsyncIterator[Log]:
     """Open a log, and close it; the one place where commands say which kind it is.
+
+    retention: what is kept of a local log, by who runs its correlator; None: nothing is dropped.
 
     Raises:
         BadInput: neither or both are named, or there is no log.
@@ -107,20 +114,23 @@ async def open_log(
     if (local is None) == (kafka is None):
         msg = "where is the log? give either --local DIR or --kafka HOST:PORT"
         raise BadInput(msg)
-    log = _on_kafka(str(kafka)) if local is None else _local(local, must_exist=must_exist)
+    if local is None:
+        log = _on_kafka(str(kafka))
+    else:
+        log = _local(local, must_exist=must_exist, retention=retention)
     try:
         yield log
     finally:
         await log.close()
 
 
-def _local(folder: Path, *, must_exist: bool) -> Log:
+def _local(folder: Path, *, must_exist: bool, retention: "Retention | None") -> Log:
     from firstfault.log.local import open_local
 
     if must_exist and not (folder / LOCAL_FILE).is_file():
         msg = f"{folder}: no log there; `firstfault run --local {folder}` begins one"
         raise BadInput(msg)
-    return open_local(folder)
+    return open_local(folder, retention=retention)
 
 
 def _on_kafka(bootstrap: str) -> Log:
@@ -287,9 +297,6 @@ def region_of(private: Path | None, files: list[Path]) -> "tuple[str, Ed25519Pri
 
 
 # ---- times ---------------------------------------------------------------------------------
-
-
-LONGEST_S = 10 * 365 * 86_400.0
 
 
 def seconds(option: str, text: str) -> float:

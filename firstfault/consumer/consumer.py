@@ -207,7 +207,7 @@ class ActionConsumer:
             raise _Stopped
         record = came.record
         try:
-            action = self._gate.read(record.value, record.log_us)
+            action = self._gate.read(record.value, record.log_us, came.partition)
         except Refused as refused:
             place = f"{ACTIONS} {came.partition} offset {record.offset}"
             log.warning("%s: refused, %s [%s]", place, refused.reason, refused.code)

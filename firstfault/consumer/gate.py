@@ -22,6 +22,7 @@ from schemas.base import canonical, document_of, first_fault
 from schemas.inputs import Frame, Result
 from schemas.keys import KeySet
 from schemas.outputs import Action
+from schemas.topics import LOG
 
 ACTION_BYTES_MAX = 1_048_576
 """A longer message is no action; a broker refuses it too, unless told otherwise."""
@@ -102,8 +103,10 @@ class Gate:
 
     # ---- in --------------------------------------------------------------------------------
 
-    def read(self, value: bytes, stamp_us: int) -> Action:
+    def read(self, value: bytes, stamp_us: int, partition: int = 0) -> Action:
         """Return the action of a message, if it is one of an owner that is believed.
+
+        partition: of the topic of actions, where the message stood.
 
         Raises:
             Refused: it is not; it must have no effect, and gets no answer.
@@ -113,8 +116,12 @@ class Gate:
         document = written(value)
         try:
             action = Action.model_validate(document)
+            canonical(document_of(action)).encode()
         except ValidationError as error:
             raise Refused("schema", first_fault(error, "action")) from None
+        except (ValueError, RecursionError) as error:
+            raise Refused("schema", f"action: it cannot be written again: {error}") from None
+        _check_reply(action, partition)
         if self._believed.current() is None:
             return action
         try:
@@ -229,3 +236,16 @@ class Gate:
             sent_at=datetime.fromtimestamp(time.time(), UTC),
             inputs=[result],
         )
+
+
+def _check_reply(action: Action, partition: int) -> None:
+    """Make sure that the answer goes beside the action; one that can go nowhere waits for ever.
+
+    Raises:
+        Refused: it does not.
+    """
+    reply = action.reply_to
+    if reply is None or (reply.topic, reply.partition or 0) == (LOG, partition):
+        return
+    where = f"{reply.topic[:100]}/{reply.partition or 0}"
+    raise Refused("reply_to", f"its answers are to go to {where}, not to {LOG}/{partition}")

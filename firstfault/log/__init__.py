@@ -128,6 +128,12 @@ def check_messages(topic: str, messages: Sequence[Message]) -> None:
     """
     if not messages:
         raise LogError("there is nothing to append")
+    for message in messages:
+        try:
+            message.key.encode()
+        except UnicodeEncodeError as error:
+            msg = f"{topic}: the key {message.key!r} cannot be written; nothing was appended"
+            raise LogError(msg) from error
     size_bytes = max(len(message.value) for message in messages)
     if size_bytes > MESSAGE_BYTES_MAX:
         msg = f"{topic}: a message of {size_bytes} bytes is over {MESSAGE_BYTES_MAX}"

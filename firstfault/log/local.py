@@ -10,7 +10,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,10 @@ CLOSED = "the log is closed; nothing was appended"
 COMPACTED = frozenset(one.name for one in TOPICS if one.compacted)
 TRIM_S = 10.0
 """How often what is older or more than is kept is dropped."""
+DROP_MAX = 2_000
+"""Rows dropped in one commit: appends wait some ten milliseconds for them."""
+REPLACED_S = 3_600
+"""So long a message stays that a newer one of its key has replaced: who reads along has seen it."""
 
 Clock = Callable[[], int]
 
@@ -50,11 +54,26 @@ def _now_us() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much of each topic is kept; what is over either bound is dropped, the oldest first."""
+    """How much is kept; what is over either bound is dropped, the oldest first.
 
-    age_us: int | None = None
+    Of a compacted topic the newest message of each key is kept for ever.
+    """
+
+    ages_us: Mapping[str, int] = field(default_factory=dict)
+    """By topic; those that are not named are kept for ever."""
     size_bytes: int | None = None
-    """Of the messages of one topic."""
+    """Of the file, without what of it is free for new messages."""
+
+    @classmethod
+    def everything(cls, age_us: int, size_bytes: int | None = None) -> "Retention":
+        """Return one age for all topics."""
+        return cls(dict.fromkeys(KEPT_US, age_us), size_bytes)
+
+
+KEPT_US = {one.name: one.keep_s * 1_000_000 for one in TOPICS if not one.compacted}
+"""How long messages are kept unless something else is said, by topic: as on a cluster."""
+KEPT_BYTES = 10 * 2**30
+"""The same for the file: 17 kB/s for a week."""
 
 
 @dataclass
@@ -92,7 +111,11 @@ class LocalLog:
         self._turns = WeakKeyDictionary()
         """Of those who append, one a loop."""
         self._readers: set[_Reader] = set()
-        self._trimmed_s = time.monotonic()
+        self._time = _Time(self._now_us)
+        self._trim_s = time.monotonic() + TRIM_S
+        """When it is looked next what is to be dropped."""
+        self._compacted: dict[str, int] = {}
+        """compacted topic → offset up to which it was looked through"""
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="local-log", daemon=True)
         self._writer.start()
@@ -101,8 +124,6 @@ class LocalLog:
         """See `Log.append`."""
         _only_one(partition)
         check_messages(topic, messages)
-        if self._closed:
-            raise LogError(CLOSED)
         loop = asyncio.get_running_loop()
         told: asyncio.Future[int] = loop.create_future()
 
@@ -114,11 +135,18 @@ class LocalLog:
         # A lock lets in whoever has waited longest: nobody overtakes, or a producer's later frame
         # would stand before an earlier one, which then passes for a double.
         async with self._turns.setdefault(loop, asyncio.Lock()):
-            try:
-                self._queue.put_nowait(asked)
-            except queue.Full:
-                await asyncio.to_thread(self._queue.put, asked)
+            if self._closed:
+                raise LogError(CLOSED)
+            await self._asks(asked)
         return await told
+
+    async def _asks(self, asked: _Append | None) -> None:
+        try:
+            self._queue.put_nowait(asked)
+        except queue.Full:
+            await asyncio.to_thread(self._queue.put, asked)
+        if self._closed:  # The writer ended meanwhile, and may have looked before.
+            self._refuse_all()
 
     async def prepare(self, topics: Sequence[str], partition: int = 0) -> None:
         """See `Log.prepare`; a file asks nobody where a topic is."""
@@ -138,7 +166,7 @@ class LocalLog:
                     reader.news.clear()
                     records = _after(db, topic, offset)
                     if records:
-                        _check_kept(topic, offset, Span(records[0].offset, offset))
+                        _check_kept(topic, offset, Span(records[0].offset, records[-1].offset + 1))
                         offset = records[-1].offset + 1
                         yield records
                     else:
@@ -166,13 +194,21 @@ class LocalLog:
 
     async def trim(self) -> None:
         """Drop at once what is no longer kept."""
+        is_more = True
         with _opened(self.file) as db:
-            self._trim(db)
+            while is_more:
+                is_more = self._trim(db)
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """See `Log.close`."""
-        await asyncio.to_thread(self._queue.put, None)
+        # In its turn: those who wait to be let in came before.
+        async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            await self._asks(None)
         await asyncio.to_thread(self._writer.join)
+
+    def _now_us(self) -> int:
+        return self.clock()
 
     # ---- the one thread that writes --------------------------------------------------------
 
@@ -184,8 +220,12 @@ class LocalLog:
                 self._write_on(db)
         finally:
             self._closed = True
-            while not self._queue.empty():
-                left = self._queue.get()
+            self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                left = self._queue.get_nowait()
                 if left is not None:
                     left.done(LogError(CLOSED))
 
@@ -197,7 +237,7 @@ class LocalLog:
             asked = [one for one in group if one is not None]
             if asked:
                 self._commit(db, asked)
-            if time.monotonic() - self._trimmed_s >= TRIM_S:
+            if time.monotonic() >= self._trim_s:
                 self._trim(db)
 
     def _waiting(self) -> list[_Append | None]:
@@ -216,7 +256,7 @@ class LocalLog:
             db.execute("BEGIN IMMEDIATE")
             outcomes = [self._insert(db, one) for one in group]
             db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             words = f"{_said(self.file, error)}; nothing was appended"
@@ -231,20 +271,69 @@ class LocalLog:
         (last_us,) = db.execute(
             f"SELECT log_us FROM {_table(asked.topic)} ORDER BY offset DESC LIMIT 1"
         ).fetchone() or (0,)
-        log_us = max(self.clock(), last_us)
+        log_us = self._time.after(asked.topic, last_us)
         insert = f"INSERT INTO {_table(asked.topic)} (log_us, key, value) VALUES (?, ?, ?)"
         cursor = db.cursor()
         for message in asked.messages:
             cursor.execute(insert, (log_us, message.key, message.value))
         return (cursor.lastrowid or 0) - len(asked.messages) + 1
 
-    def _trim(self, db: sqlite3.Connection) -> None:
-        self._trimmed_s = time.monotonic()
-        for topic in _topics(db):
-            if topic in COMPACTED:  # Its newest messages count, however old; old ones are deleted.
-                continue
-            with suppress(sqlite3.Error):  # A full disk is told to those who append.
-                _drop(db, topic, self.retention, self.clock())
+    def _trim(self, db: sqlite3.Connection) -> bool:
+        """Drop a part of what is no longer kept; claim that there may be more."""
+        now_us, is_more = self.clock(), False
+        with suppress(sqlite3.Error):  # A full disk is told to those who append.
+            for topic in _topics(db):
+                if topic in COMPACTED:
+                    is_more |= self._compact(db, topic, now_us - REPLACED_S * 1_000_000)
+                elif topic in self.retention.ages_us:
+                    until_us = now_us - self.retention.ages_us[topic]
+                    is_more |= _drop(db, topic, DROP_MAX, until_us) == DROP_MAX
+            if self.retention.size_bytes is not None:
+                is_more |= _drop_over(db, self.retention.size_bytes)
+        self._trim_s = time.monotonic() + (0.0 if is_more else TRIM_S)
+        return is_more
+
+    def _compact(self, db: sqlite3.Connection, topic: str, until_us: int) -> bool:
+        """Drop messages that newer ones of their key have replaced; claim that there may be more.
+
+        Looks at so many a time, and at each once: one that is replaced later is dropped at the
+        next start.
+        """
+        table, first = _table(topic), self._compacted.get(topic, 0)
+        rows = db.execute(
+            f"SELECT offset, key FROM {table} WHERE offset >= ? AND log_us < ? "
+            "ORDER BY offset LIMIT ?",
+            (first, until_us, DROP_MAX),
+        ).fetchall()
+        newer = f"SELECT 1 FROM {table} WHERE key = ? AND offset > ?"
+        old = [(offset,) for offset, key in rows if db.execute(newer, (key, offset)).fetchone()]
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(f"DELETE FROM {table} WHERE offset = ?", old)
+        self._compacted[topic] = rows[-1][0] + 1 if rows else first
+        return len(rows) == DROP_MAX
+
+
+class _Time:
+    """The time of the log: the clock's; where that was set back, half as fast until it is there.
+
+    What waits for a time must not wait until the clock has caught up; nor may the log stay ahead of
+    it for ever, for consumers trust nothing whose stamp is ahead of their clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead: dict[str, tuple[int, int]] = {}
+        """topic → its last stamp and the monotonic clock when the clock was found behind it"""
+
+    def after(self, topic: str, last_us: int) -> int:
+        """Return the stamp of what follows a stamp."""
+        now_us, monotonic_us = self._clock(), time.monotonic_ns() // 1000
+        if now_us >= last_us:
+            self._ahead.pop(topic, None)
+            return now_us
+        from_us, since_us = self._ahead.setdefault(topic, (last_us, monotonic_us))
+        return max(last_us, from_us + (monotonic_us - since_us) // 2)
 
 
 def open_local(
@@ -279,6 +368,7 @@ def all_records(file: Path, topic: str) -> Iterator[Record]:
     with _opened(file) as db:
         offset = _span(db, topic).first
         while records := _after(db, topic, offset):
+            _check_kept(topic, offset, Span(records[0].offset, records[-1].offset + 1))
             yield from records
             offset = records[-1].offset + 1
 
@@ -317,7 +407,7 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
         raise LogError(_said(file, error)) from error
 
 
-def _said(file: Path, error: sqlite3.Error) -> str:
+def _said(file: Path, error: Exception) -> str:
     hint = " (is its disk full?)" if "disk I/O" in str(error) else ""
     return f"{file}: {error}{hint}"
 
@@ -339,6 +429,9 @@ def _make(db: sqlite3.Connection, topic: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {_table(topic)} (offset INTEGER PRIMARY KEY AUTOINCREMENT, "
         "log_us INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL)"
     )
+    if topic in COMPACTED:
+        name = _table(f"{topic} by key")
+        db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {_table(topic)} (key, offset)")
 
 
 def _delete(file: Path, topic: str, keys: Sequence[str]) -> None:
@@ -371,19 +464,41 @@ def _span(db: sqlite3.Connection, topic: str) -> Span:
 
 
 def _check_kept(topic: str, offset: int, span: Span) -> None:
-    if not span.first <= offset <= span.end:
+    first = 0 if topic in COMPACTED else span.first  # A compacted topic has holes, as it should.
+    if not first <= offset <= span.end:
         msg = f"{topic}: offset {offset} is not kept, only {span.first} to {span.end - 1}"
         raise OffsetGoneError(msg)
 
 
-def _drop(db: sqlite3.Connection, topic: str, retention: Retention, now_us: int) -> None:
+def _drop(db: sqlite3.Connection, topic: str, rows: int, until_us: int = 2**62) -> int:
+    """Drop the oldest rows of a topic, as far as they are from before a time; return how many."""
     table = _table(topic)
-    if retention.age_us is not None:
-        db.execute(f"DELETE FROM {table} WHERE log_us < ?", (now_us - retention.age_us,))
-    if retention.size_bytes is not None:
-        db.execute(
-            f"DELETE FROM {table} WHERE offset <= (SELECT max(offset) FROM (SELECT offset, "
-            f"sum(length(value)) OVER (ORDER BY offset DESC) AS kept FROM {table}) "
-            "WHERE kept > ?)",
-            (retention.size_bytes,),
-        )
+    oldest = f"SELECT offset FROM {table} ORDER BY offset LIMIT ?"
+    drop = f"DELETE FROM {table} WHERE offset IN ({oldest}) AND log_us < ?"
+    return db.execute(drop, (rows, until_us)).rowcount
+
+
+def _drop_over(db: sqlite3.Connection, size_bytes: int) -> bool:
+    """Drop some of the oldest where the file holds more; claim that there may be more to drop."""
+    if _used_bytes(db) <= size_bytes:
+        return False
+    firsts = {
+        topic: db.execute(f"SELECT min(offset), log_us FROM {_table(topic)}").fetchone()
+        for topic in _topics(db)
+        if topic not in COMPACTED
+    }
+    ages = [(log_us, topic) for topic, (first, log_us) in firsts.items() if first is not None]
+    if not ages:
+        return False
+    topic = min(ages)[1]
+    span = _span(db, topic)
+    _drop(db, topic, min(DROP_MAX, max(1, (span.end - span.first) // 16)))
+    return True
+
+
+def _used_bytes(db: sqlite3.Connection) -> int:
+    pages, free, page_bytes = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * page_bytes

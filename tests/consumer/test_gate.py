@@ -1,5 +1,6 @@
 """What a consumer owes an action: once, in time, for the owner that counts, or a reason."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,43 @@ def test_what_no_owner_has_sent_is_refused(tmp_path: Path, value: bytes, code: s
     with pytest.raises(Refused) as refused:
         found.read(value, NOW_US)
     assert refused.value.code == code
+    found.ledger.close()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"expires_at": "tomorrow"},
+        {"expires_at": "2026-11-23T10:00:00"},
+        {"epoch": 2**70},
+        {"fence_token": 2**63},
+        {"target_generation": 2**64},
+        {"max_runtime_s": 1e300},
+        {"reply_to": {"key": DOMAIN, "partition": 5}},
+        {"reply_to": {"key": DOMAIN, "topic": "firstfault.actions.v1"}},
+        {"idempotency_key": "\ud800"},
+        {"of_a_newer_version": "\ud800"},
+    ],
+    ids="-".join,
+)
+def test_what_no_ledger_and_no_answer_could_hold_costs_only_itself(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    found = gate(tmp_path)
+    with pytest.raises(Refused):
+        found.read(json.dumps(document_of(action()) | more).encode(), NOW_US)
+    found.ledger.close()
+
+
+@pytest.mark.parametrize(
+    "more", [{"of_a_newer_version": 10**400}, {"expires_at": "9999-12-31T23:59:59-14:00"}]
+)
+def test_what_a_ledger_can_hold_is_carried_out(tmp_path: Path, more: dict[str, Any]) -> None:
+    found = gate(tmp_path)
+    given = found.read(json.dumps(document_of(action()) | more).encode(), NOW_US)
+    assert run(found, given) == "run"
+    found.end(given, Outcome("CONFIRMED"))
+    assert [one.state for one in answers(found)] == ["CONFIRMED"]
     found.ledger.close()
 
 

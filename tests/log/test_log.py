@@ -4,15 +4,17 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
-from firstfault.log import Log, LogError, OffsetGoneError, local
+from firstfault.log import Log, LogError, Message, OffsetGoneError, between, local
 from firstfault.log.local import Retention, open_local
+from schemas.topics import INCIDENTS
 from schemas.topics import LOG as TOPIC
 from tests.log import contract
-from tests.log.contract import CONTRACT, SECOND_US, Story, first, messages
+from tests.log.contract import CONTRACT, PATIENCE_S, SECOND_US, Story, first, messages
 
 
 def told(log: Log, story: Story) -> None:
@@ -38,24 +40,96 @@ def test_the_log_stamps_the_time_and_never_goes_back(tmp_path: Path) -> None:
 
 def test_a_log_keeps_what_its_bounds_allow_and_counts_on(tmp_path: Path) -> None:
     now_us = [0]
-    log = open_local(
-        tmp_path, clock=lambda: now_us[0], retention=Retention(age_us=SECOND_US, size_bytes=8)
-    )
+    kept = Retention({TOPIC: SECOND_US}, size_bytes=1_000_000)
+    log = open_local(tmp_path, clock=lambda: now_us[0], retention=kept)
 
     async def story(log: Log) -> None:
         begun = await log.append(TOPIC, messages("0000"))
         now_us[0] = 5 * SECOND_US
-        await log.append(TOPIC, messages("1111", "2222", "3333"))
+        large = [f"{number}{'x' * 100_000}" for number in range(20)]
+        await log.append(TOPIC, messages(*large))
         await log.trim()  # type: ignore[attr-defined]
         span = await log.span(TOPIC)
-        assert (span.first, span.end) == (begun + 2, begun + 4)
+        assert span.end == begun + 21
+        assert 8 <= span.end - span.first <= 9
         with pytest.raises(OffsetGoneError):
             await first(log, 1, begun)
         now_us[0] = 60 * SECOND_US
         await log.trim()  # type: ignore[attr-defined]
-        assert await log.append(TOPIC, messages("4444")) == begun + 4
+        assert await log.append(TOPIC, messages("4444")) == begun + 21
 
     told(log, story)
+
+
+def test_of_a_compacted_topic_the_newest_of_each_key_is_kept_for_ever(tmp_path: Path) -> None:
+    now_us = [0]
+    kept = Retention.everything(SECOND_US, size_bytes=1)
+    log = open_local(tmp_path, clock=lambda: now_us[0], retention=kept)
+
+    async def story(log: Log) -> None:
+        for number in range(5):
+            await log.append(INCIDENTS, [Message("a", b"%d" % number), Message("b", b"-")])
+        await log.append(INCIDENTS, [Message("a", b"last")])
+        now_us[0] = (local.REPLACED_S + 10) * SECOND_US
+        await log.append(INCIDENTS, [Message("c", b"late")])
+        await log.trim()  # type: ignore[attr-defined]
+        span = await log.span(INCIDENTS)
+        found = [one async for some in between(log, INCIDENTS, span) for one in some]
+        assert [(one.key, one.value) for one in found] == [
+            ("b", b"-"),
+            ("a", b"last"),
+            ("c", b"late"),
+        ]
+
+    told(log, story)
+
+
+def test_the_log_goes_on_where_its_clock_is_set_back_and_lets_it_catch_up(tmp_path: Path) -> None:
+    late_us = [0]
+    log = open_local(tmp_path, clock=lambda: time.time_ns() // 1000 - late_us[0])
+
+    async def story(log: Log) -> None:
+        await log.append(TOPIC, messages("a"))
+        late_us[0] = SECOND_US // 5
+        for value in "bcd":
+            await log.append(TOPIC, messages(value))
+            await asyncio.sleep(0.1)
+        stamps = [one.log_us for one in await first(log, 4)]
+        assert stamps[1] < stamps[2] < stamps[3]
+        await asyncio.sleep(0.3)
+        await log.append(TOPIC, messages("e"))
+        assert (await first(log, 5))[-1].log_us <= log.clock()  # type: ignore[attr-defined]
+
+    told(log, story)
+
+
+def test_a_log_that_is_closed_writes_what_waits_and_takes_no_more(tmp_path: Path) -> None:
+    async def story() -> None:
+        log = open_local(tmp_path)
+        asked = [asyncio.ensure_future(log.append(TOPIC, messages("x"))) for _ in range(6_000)]
+        await asyncio.sleep(0)
+        await log.close()
+        assert len(set(await asyncio.gather(*asked))) == 6_000
+        with pytest.raises(LogError, match="closed"):
+            await log.append(TOPIC, messages("late"))
+        await log.close()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_whatever_ends_a_write_those_who_wait_are_told(tmp_path: Path) -> None:
+    def broken() -> int:
+        raise OverflowError("no such time")
+
+    async def story(log: Log) -> None:
+        with pytest.raises(LogError, match="no such time"):
+            await log.append(TOPIC, messages("a"))
+        log.clock = lambda: 1  # type: ignore[attr-defined]
+        with pytest.raises(LogError, match="cannot be written"):
+            await log.append(TOPIC, [Message("\ud800", b"")])
+        await log.append(TOPIC, messages("b"))
+
+    told(open_local(tmp_path, clock=broken), story)
 
 
 def test_appends_that_wait_to_be_let_in_keep_their_order(

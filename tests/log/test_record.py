@@ -7,16 +7,31 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from correlator.live import Fold, Live, Partition, Voice
+from correlator.replay import engine_for
 from correlator.signing import Verifier
 from firstfault.log import Log, LogError, Message
 from firstfault.log.control import publish_domains
 from firstfault.log.local import all_records, open_local
-from firstfault.playback import parse_moment
+from firstfault.playback import Listeners, open_playback, open_site, parse_moment
 from firstfault.recording import EVENTS, Stretch, first_since, record, whole
+from schemas.base import canonical, document_of
 from schemas.control import Domain, DomainMap
+from schemas.outputs import DeadLetter
 from schemas.topics import LOCAL_FILE, LOG
 from tests.cli.conftest import invoke
-from tests.log.recorded import TOPOLOGY, commands, everything, folded, frame, replayed, ticks
+from tests.log.recorded import (
+    ONE,
+    RULES,
+    TOPOLOGY,
+    commands,
+    crash,
+    everything,
+    folded,
+    frame,
+    replayed,
+    ticks,
+)
 from tests.signed import key_set
 
 SECOND_US = 1_000_000
@@ -69,6 +84,43 @@ def test_what_was_not_believed_live_is_not_believed_in_a_replay(tmp_path: Path) 
     assert sum("operator:op-7" in line for line in live) == 1
     believed = sum("operator:op-7" in line for line in replayed(tmp_path / "out"))
     assert believed == 3  # Without keys nobody is asked, live or not.
+
+
+def test_a_local_log_replays_to_what_its_partition_said(tmp_path: Path) -> None:
+    claim = {"type": "owner_claim", "owner": "correlator:local"}
+    clock = iter(range(START_US, START_US + 1_000 * SECOND_US, SECOND_US // 10))
+
+    async def fill() -> None:
+        log = open_local(tmp_path, clock=lambda: next(clock))
+        await log.append(LOG, [Message("pod-2", frame(1, *crash(ONE), domain="pod-2"))])
+        await log.append(LOG, [Message("pod-1", frame(1, claim, boot="claims"))])
+        for message in (*everything(), *everything(), *ticks(30)):
+            await log.append(LOG, [message])
+        await log.close()
+
+    asyncio.run(fill())
+    rules, topology, _ = open_site(RULES, TOPOLOGY)
+    live = Live(Fold(engine_for(topology, rules, "pod-1", "recorded"), 1), Voice("x/"))
+    partition = Partition(1, {"pod-1": live})
+    told = []
+    for one in all_records(tmp_path / LOCAL_FILE, LOG):
+        live.voice.may_speak = True
+        partition.take(one)
+        told += partition.leaving()
+        partition.published()
+    said = [
+        f"{one.offset} {one.log_us} {canonical(document_of(one.output))}"
+        for one in told
+        if not isinstance(one.output, DeadLetter)
+    ]
+    letters = [(one.offset, one.output.code) for one in told if isinstance(one.output, DeadLetter)]
+    playback = open_playback(tmp_path, rules=RULES, topology=TOPOLOGY)
+    assert playback.recording.header.domain == "pod-1"
+    found: list[DeadLetter] = []
+    list(playback.outputs(Listeners(on_dead_letter=found.append)))
+    assert [(one.position, one.code) for one in found] == letters
+    assert replayed(tmp_path) == said
+    assert sum('"type":"incident"' in line for line in said) > 2
 
 
 def test_each_domain_has_its_own_recording(site: Path, tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 import asyncio
 import json
+import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from correlator import snapshot_store
 from correlator.live import Told
 from correlator.shell import Means, Shell, Site
-from firstfault.log import LogError, Message, Span, between
-from firstfault.log.local import LocalLog, Retention, open_local
+from correlator.snapshot_store import SnapshotStore
+from correlator.snapshots import Cut
+from firstfault.log import Log, LogError, Message, Record, Span, between
+from firstfault.log.local import LocalLog, Retention, all_records, open_local
 from firstfault.playback import open_site
 from schemas.outputs import Action
 from schemas.topics import ACTIONS, DEAD_LETTERS, DECISIONS, INCIDENTS, LOG, SNAPSHOTS
@@ -356,6 +360,115 @@ def test_a_snapshot_that_is_not_whole_gives_way_to_the_one_before(
     told(tmp_path, story)
 
 
+class _Cut:
+    """A small one, which no fold is needed for."""
+
+    domain, epoch, rules, log_generation = "d", 1, "r", "0"
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+    def lines(self) -> Iterator[bytes]:
+        yield b'["head",[{}]]'
+
+
+def _store(log: Log) -> SnapshotStore:
+    return SnapshotStore(log, "d", 0)
+
+
+def _write(store: SnapshotStore, offset: int, *, has_left: bool = True) -> Awaitable[object]:
+    return store.write(cast("Cut", _Cut(offset)), lambda _: has_left)
+
+
+def test_a_snapshot_that_was_broken_off_hides_no_other_and_does_not_stay(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        await log.append(SNAPSHOTS, [Message("d/5/00000", b"a chunk, and then a kill")])
+        await log.append(SNAPSHOTS, [Message("other/5/00000", b"of a neighbour")])
+        store = _store(log)
+        await store.newest({"r"})
+        for offset in range(10, 20):
+            await _write(store, offset)
+            found, _ = await _store(log).newest({"r"})
+            assert found is not None
+            assert found.manifest.offset == offset
+        keys = {one.key for one in all_records(log.file, SNAPSHOTS)}
+        assert keys == {"other/5/00000"} | {
+            f"d/{offset}/{part}" for offset in (18, 19) for part in ("00000", "manifest")
+        }
+
+    told(tmp_path, story)
+
+
+def test_snapshots_that_fail_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_store, "LEFT_S_MAX", 0.01)
+
+    async def story(log: LocalLog) -> None:
+        store = _store(log)
+        for offset in range(20):
+            with pytest.raises(LogError, match="has not left"):
+                await _write(store, offset, has_left=False)
+        await _write(store, 20)
+        keys = {one.key for one in all_records(log.file, SNAPSHOTS)}
+        assert keys == {"d/20/00000", "d/20/manifest"}
+
+    told(tmp_path, story)
+
+
+def test_a_new_domain_beside_a_busy_one_is_told_in_few_reads(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        await log.append(SNAPSHOTS, [Message(f"busy/{one}/00000", b"x") for one in range(20_000)])
+        counting = _Counting(log)
+        store = _store(cast("Log", counting))
+        assert await store.newest({"r"}) == (None, False)
+        assert store.looked == 20_000
+        assert counting.reads < 12
+
+    told(tmp_path, story)
+
+
+class _Counting:
+    """A log that counts how often somebody begins to read it."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.span = log.span
+        self.reads = 0
+
+    def read(self, topic: str, offset: int, partition: int = 0) -> AsyncIterator[list[Record]]:
+        self.reads += 1
+        return self._log.read(topic, offset, partition)
+
+
+def test_a_log_without_its_beginning_and_without_a_snapshot_stops_with_a_sentence(
+    tmp_path: Path,
+) -> None:
+    async def story(log: LocalLog) -> None:
+        for _ in range(2):  # The second claim names the first, which is dropped.
+            await (await Follower(log).recover()).speak()
+            await happen(log, 1, ONE)
+        await _keep_the_last(log, 8)
+        with pytest.raises(LogError, match="a snapshot of what was before, does not meet it"):
+            await Follower(log).recover()
+
+    told(tmp_path, story)
+
+
+def test_a_domain_that_is_new_on_an_old_log_begins_with_what_is_kept(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        for number in range(10):
+            await happen(log, number, ONE)
+        await _keep_the_last(log, 8)
+        await (await Follower(log).recover()).speak()
+
+    told(tmp_path, story)
+
+
+async def _keep_the_last(log: LocalLog, count: int) -> None:
+    with sqlite3.connect(log.file) as db:
+        end = (await log.span(LOG)).end
+        db.execute(f'DELETE FROM "{LOG}" WHERE offset < ?', (end - count,))  # noqa: S608
+
+
 def test_a_gap_between_snapshot_and_log_stops_with_a_sentence(tmp_path: Path) -> None:
     async def story(log: LocalLog) -> None:
         await _with_snapshots(log, 1)
@@ -365,11 +478,7 @@ def test_a_gap_between_snapshot_and_log_stops_with_a_sentence(tmp_path: Path) ->
     told(tmp_path, story)
 
     async def trimmed(log: LocalLog) -> None:
-        span = await log.span(LOG)
-        keep = [one async for some in between(log, LOG, span) for one in some][-3:]
-        log.retention = Retention(size_bytes=sum(len(one.value) for one in keep))
-        await log.trim()
-        log.retention = Retention()
+        await _keep_the_last(log, 3)
         with pytest.raises(LogError, match="does not meet it"):
             await Follower(log).recover()
 
