@@ -195,6 +195,13 @@ class _Reader:
             while self.open and self.open[0].message.offset <= self.shell.published:
                 self.open.popleft().ack()
 
+    def leave(self) -> None:
+        """Fold no more, and let go whoever waits to hand something over."""
+        if self.task is not None:
+            self.task.cancel()
+        while not self.waiting.empty():
+            self.waiting.get_nowait()
+
     @property
     def is_idle(self) -> bool:
         """Claim that all that was read is folded and acknowledged."""
@@ -297,8 +304,7 @@ class Worker(Stoppable):
         """Hand each record to its partition; it is acknowledged there."""
         events: AsyncIterable[EventT[bytes]] = cast("Any", stream).noack().events()
         async for event in events:
-            number = event.message.partition
-            reader = self._readers.get(number) or self._open(number)
+            reader = self._readers.get(event.message.partition) or self._opened(event.message.tp)
             if reader is None:
                 event.ack()
             else:
@@ -307,12 +313,14 @@ class Worker(Stoppable):
     async def _on_assigned(self, _: faust.App, assigned: Iterable[TP], **__: object) -> None:
         numbers = {one.partition for one in assigned}
         for number in [one for one in self._readers if one not in numbers]:
-            gone = self._readers.pop(number)
-            if gone.task is not None:
-                gone.task.cancel()
+            self._readers.pop(number).leave()
         for number in sorted(numbers):
             if number not in self._readers:
                 self._open(number)
+
+    def _opened(self, place: TP) -> _Reader | None:
+        """Open a partition that Faust reads before it says so; what is left of one gone is none."""
+        return self._open(place.partition) if place in self._app.consumer.assignment() else None
 
     def _open(self, number: int) -> _Reader | None:
         sites = self._settings.sites.get(number)

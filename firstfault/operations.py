@@ -129,10 +129,15 @@ def parsed(record: Record, model: type[M]) -> M | None:
 
 
 async def incidents(site: Site) -> dict[str, list[tuple[Record, Incident]]]:
-    """Return what is kept of each incident, oldest first, by id, in order of opening."""
+    """Return what is kept of each incident by id, in order of opening, the newest update last.
+
+    A worker that was cut off may have said an update once more after its successor said a newer.
+    """
     found: dict[str, list[tuple[Record, Incident]]] = {}
     async for record, incident in said(site, INCIDENTS, Incident):
         found.setdefault(incident.incident_id, []).append((record, incident))
+    for updates in found.values():
+        updates.sort(key=lambda one: one[1].update)
     return found
 
 

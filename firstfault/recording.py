@@ -129,6 +129,9 @@ def _recording(folder: Path, stretch: Stretch) -> Iterator[zstandard.ZstdCompres
         if stretch.topology is not None:
             shutil.copyfile(stretch.topology, folder / f"topology{stretch.topology.suffix}")
         part.rename(folder / EVENTS)
+    except OSError as error:
+        msg = f"{folder}: {error.strerror}; no recording was written"
+        raise LogError(msg) from error
     finally:
         part.unlink(missing_ok=True)
 

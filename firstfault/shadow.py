@@ -59,7 +59,9 @@ class Sayings:
     def add(self, output: object) -> None:
         """Take in what was said, in order."""
         if isinstance(output, Incident):
-            self.incidents[output.incident_id] = output
+            before = self.incidents.get(output.incident_id)
+            if before is None or output.update >= before.update:
+                self.incidents[output.incident_id] = output
         elif isinstance(output, Decision) and output.reason not in ABOUT_RULES:
             self.decisions.append(output)
         elif isinstance(output, Action):

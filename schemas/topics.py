@@ -47,7 +47,13 @@ class Topic(NamedTuple):
 TOPICS = (
     Topic(LOG, "domain", (Frame,), compacted=False, what="the one input log"),
     Topic(ACTIONS, "target", (Action,), compacted=False, what="one action per message"),
-    Topic(INCIDENTS, "incident", (Incident,), compacted=True, what="current state of incidents"),
+    Topic(
+        INCIDENTS,
+        "incident",
+        (Incident,),
+        compacted=True,
+        what="state of incidents: the highest `update` is current",
+    ),
     Topic(
         DECISIONS,
         "entity",

@@ -64,11 +64,13 @@ def collect(
         )
         await together([one.run() for one in made])
 
+    from collectors.runner import SEND_S_MAX
     from firstfault.log.kafka_settings import quiet_libraries
 
     async def whole(folder: Path) -> None:
         where = Where(local, kafka, edges.domain)
-        async with open_site(where, must_exist=False) as site:
+        # The log must have given up a frame before the collector does, and tells it anew.
+        async with open_site(where, must_exist=False, append_s=0.8 * SEND_S_MAX) as site:
             quiet_libraries()  # It waits out an outage: who looks for the reason finds a line.
             place = Place(site.log, folder, say, site.partition)
             made = (collector_of(one, edges.domain, place) for one in edges.collectors)

@@ -102,10 +102,12 @@ async def open_log(
     *,
     must_exist: bool = True,
     retention: "Retention | None" = None,
+    append_s: float | None = None,
 ) -> AsyncIterator[Log]:
     """Open a log, and close it; the one place where commands say which kind it is.
 
     retention: what is kept of a local log, by who runs its correlator; None: nothing is dropped.
+    append_s: how long an append to Kafka is tried; what is given up then does not leave later.
 
     Raises:
         BadInput: neither or both are named, or there is no log.
@@ -115,7 +117,7 @@ async def open_log(
         msg = "where is the log? give either --local DIR or --kafka HOST:PORT"
         raise BadInput(msg)
     if local is None:
-        log = _on_kafka(str(kafka))
+        log = _on_kafka(str(kafka), append_s)
     else:
         log = _local(local, must_exist=must_exist, retention=retention)
     try:
@@ -133,26 +135,29 @@ def _local(folder: Path, *, must_exist: bool, retention: "Retention | None") -> 
     return open_local(folder, retention=retention)
 
 
-def _on_kafka(bootstrap: str) -> Log:
+def _on_kafka(bootstrap: str, append_s: float | None) -> Log:
     import logging
 
     from firstfault.kafka import kafka_settings
-    from firstfault.log.kafka import KafkaLog
+    from firstfault.log.kafka import APPEND_S, KafkaLog
     from firstfault.log.kafka_settings import quiet_libraries
 
     quiet_libraries(logging.CRITICAL)  # A command says itself what is wrong.
-    return KafkaLog(kafka_settings(bootstrap))
+    return KafkaLog(kafka_settings(bootstrap), append_s=append_s or APPEND_S)
 
 
 @asynccontextmanager
-async def open_site(where: Where, *, must_exist: bool = True) -> AsyncIterator["Site"]:
+async def open_site(
+    where: Where, *, must_exist: bool = True, append_s: float | None = None
+) -> AsyncIterator["Site"]:
     """Open a site's log, and find the domain in it.
 
     Raises:
         BadInput: there is no such log, or no such domain in it.
         LogError: it cannot be opened.
     """
-    async with open_log(where.local, where.kafka, must_exist=must_exist) as log:
+    opened = open_log(where.local, where.kafka, must_exist=must_exist, append_s=append_s)
+    async with opened as log:
         yield await _placed(log, where.domain)
 
 

@@ -548,7 +548,10 @@ def test_a_frame_number_of_many_digits_is_none(tmp_path: Path) -> None:
 
     async def story(log: LocalLog) -> None:
         speaker = await (await Follower(log).recover()).speak()
-        await log.append(LOG, [Message("default", endless.encode())])
+        await log.append(LOG, [Message("default", endless.encode())] * 2)
         await speaker.read()
+        live = speaker.shell.partition.domains["default"].fold
+        assert live.next_offset == (await log.span(LOG)).end
+        assert "repeated_frames" not in live.engine.state.counters
 
     told(tmp_path, story)
