@@ -14,8 +14,29 @@ from firstfault.cli.terminal import BadInput, Format, Output, app, err, out, say
 
 if TYPE_CHECKING:
     from actuators.config import ActuatorConfig
+    from actuators.verb import Action, Outcome
 
 EXAMPLE = "firstfault act --local site --verb notify --exec 'logger -t firstfault' --for 1s"
+
+Config = Annotated[Path | None, typer.Option(help="The site's file of actuators.", metavar="FILE")]
+Verbs = Annotated[
+    list[str] | None, typer.Option(help="Without a file: notify, page.", metavar="VERB")
+]
+Webhook = Annotated[str | None, typer.Option(help="Without a file: told by POST.", metavar="URL")]
+Program = Annotated[
+    str | None,
+    typer.Option("--exec", help="Without a file: told on its stdin.", metavar="COMMAND"),
+]
+Name = Annotated[str, typer.Option(help="Without a file: who answers.", metavar="ENTITY")]
+Enforce = Annotated[
+    bool, typer.Option("--enforce", help="Carry out; else say only what would be done.")
+]
+KeyFile = Annotated[
+    Path | None, typer.Option(help="Whose actions count; none: anybody's.", metavar="FILE")
+]
+SigningKey = Annotated[
+    Path | None, typer.Option(help="Private key that signs results.", metavar="FILE")
+]
 
 
 @app.command(epilog=f"Example: {EXAMPLE}")
@@ -25,31 +46,14 @@ def act(
     kafka: Kafka = None,
     domain: DomainName = "default",
     state: StateFolder = None,
-    config: Annotated[
-        Path | None, typer.Option(help="The site's file of actuators.", metavar="FILE")
-    ] = None,
-    verb: Annotated[
-        list[str] | None, typer.Option(help="Without a file: notify, page.", metavar="VERB")
-    ] = None,
-    webhook: Annotated[
-        str | None, typer.Option(help="Without a file: told by POST.", metavar="URL")
-    ] = None,
-    program: Annotated[
-        str | None,
-        typer.Option("--exec", help="Without a file: told on its stdin.", metavar="COMMAND"),
-    ] = None,
-    name: Annotated[
-        str, typer.Option(help="Without a file: who answers.", metavar="ENTITY")
-    ] = "actuator:local",
-    enforce: Annotated[
-        bool, typer.Option("--enforce", help="Carry out; else say only what would be done.")
-    ] = False,
-    keys: Annotated[
-        Path | None, typer.Option(help="Whose actions count; none: anybody's.", metavar="FILE")
-    ] = None,
-    signing_key: Annotated[
-        Path | None, typer.Option(help="Private key that signs results.", metavar="FILE")
-    ] = None,
+    config: Config = None,
+    verb: Verbs = None,
+    webhook: Webhook = None,
+    program: Program = None,
+    name: Name = "actuator:local",
+    enforce: Enforce = False,
+    keys: KeyFile = None,
+    signing_key: SigningKey = None,
     output: Output = Format.text,
     duration: LASTS = None,
 ) -> None:
@@ -58,7 +62,6 @@ def act(
     Ends with Ctrl-C or SIGTERM. What was cut off is not tried again: its end is said to be unknown.
     The command of --exec is split into arguments and run without a shell.
     """
-    from actuators.verb import Action, Outcome
     from correlator.keyfile import read_keys, read_private
     from firstfault.consumer.consumer import keys_again
     from firstfault.consumer.gate import Trust
@@ -74,16 +77,6 @@ def act(
     duty, folder = Duty(trust, enforce), state_folder(state, local)
     _warn(enforce=enforce, keys=keys)
 
-    def on_done(action: Action, outcome: Outcome) -> None:
-        proof = dict(outcome.proof)
-        if output is Format.json:
-            key = action.idempotency_key
-            what = {"verb": action.verb, "target": action.target, "idempotency_key": key}
-            say_json({**what, "state": outcome.state, "proof": proof})
-            return
-        why = ", ".join(str(one) for one in proof.values())
-        out.print(plain(f"{outcome.state} {action.verb} {action.target} ({why})"))
-
     from firstfault.log.kafka_settings import quiet_libraries
 
     async def whole() -> None:
@@ -91,10 +84,21 @@ def act(
         async with open_site(where, must_exist=False) as site:
             quiet_libraries()  # It waits out an outage: who looks for the reason finds a line.
             place = Place(site.log, folder, say, site.partition)
-            made = [actuator_of(one, duty, place, on_done) for one in actuators]
+            made = [actuator_of(one, duty, place, partial(_done, output)) for one in actuators]
             await together([one.run() for one in made])
 
     run_until(whole, duration)
+
+
+def _done(output: Format, action: "Action", outcome: "Outcome") -> None:
+    proof = dict(outcome.proof)
+    if output is Format.json:
+        key = action.idempotency_key
+        what = {"verb": action.verb, "target": action.target, "idempotency_key": key}
+        say_json({**what, "state": outcome.state, "proof": proof})
+        return
+    why = ", ".join(str(one) for one in proof.values())
+    out.print(plain(f"{outcome.state} {action.verb} {action.target} ({why})"))
 
 
 def _warn(*, enforce: bool, keys: Path | None) -> None:

@@ -46,68 +46,79 @@ if TYPE_CHECKING:
 KEPT_US_LEAST, KEPT_BYTES_LEAST = 3_600_000_000, 100_000_000
 """Of a local log: far more than what comes between two snapshots, ten seconds apart."""
 
+Folder = Annotated[
+    Path | None,
+    typer.Option("--local", help="Folder of the log; made if it is not there.", metavar="DIR"),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka", help="A broker's host:port, or a YAML file of settings.", metavar="BOOTSTRAP"
+    ),
+]
+Prefix = Annotated[str, typer.Option(help="Before the name of every topic there.")]
+Instance = Annotated[
+    str | None, typer.Option(help="Name of this worker: a restart under it moves no partition.")
+]
+Standby = Annotated[
+    bool, typer.Option("--standby", help="Fold along, and take over when the others stop.")
+]
+Region = Annotated[
+    bool, typer.Option("--region", help="Judge what the domains of a cluster share.")
+]
+MetricsPort = Annotated[int | None, typer.Option(help="Port for Prometheus.", min=0, max=65_535)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no outputs.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="The site's collectors and actuators, run as well.", metavar="FILE"),
+]
+Enforce = Annotated[
+    bool, typer.Option("--enforce", help="Its actuators carry out; else a dry run.")
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        help="Age at which messages of a local log are dropped: 7d, of decisions 91d.",
+        metavar="TIME",
+    ),
+]
+KeepBytes = Annotated[
+    str | None,
+    typer.Option(help="Size of its file at which the oldest are dropped: 10GiB.", metavar="SIZE"),
+]
+KeySets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Key set to believe; after the first, those for activate_keys.", metavar="FILE"
+    ),
+]
+SigningKey = Annotated[
+    Path | None, typer.Option(help="Our private key: signs what we say.", metavar="PEM")
+]
+
 
 @app.command(epilog="Example: firstfault run --local site --rules nfvi --for 1s")
 def run(
     *,
-    local: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the log; made if it is not there.", metavar="DIR"),
-    ] = None,
-    kafka: Annotated[
-        str | None,
-        typer.Option(help="A broker's host:port, or a YAML file of settings.", metavar="BOOTSTRAP"),
-    ] = None,
-    prefix: Annotated[str, typer.Option(help="Before the name of every topic there.")] = "",
+    local: Folder = None,
+    kafka: Cluster = None,
+    prefix: Prefix = "",
     rules: Rules = "generic",
     topology: TopologyFile = None,
     domain: Annotated[str, typer.Option(help="Name of the domain.")] = "default",
-    instance: Annotated[
-        str | None,
-        typer.Option(help="Name of this worker: a restart under it moves no partition."),
-    ] = None,
-    standby: Annotated[
-        bool, typer.Option("--standby", help="Fold along, and take over when the others stop.")
-    ] = False,
-    region: Annotated[
-        bool, typer.Option("--region", help="Judge what the domains of a cluster share.")
-    ] = False,
-    metrics_port: Annotated[
-        int | None, typer.Option(help="Port for Prometheus.", min=0, max=65_535)
-    ] = None,
+    instance: Instance = None,
+    standby: Standby = False,
+    region: Region = False,
+    metrics_port: MetricsPort = None,
     output: Output = Format.text,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no outputs.")] = False,
+    quiet: Quiet = False,
     duration: LASTS = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="The site's collectors and actuators, run as well.", metavar="FILE"),
-    ] = None,
-    enforce: Annotated[
-        bool, typer.Option("--enforce", help="Its actuators carry out; else a dry run.")
-    ] = False,
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            help="Age at which messages of a local log are dropped: 7d, of decisions 91d.",
-            metavar="TIME",
-        ),
-    ] = None,
-    keep_bytes: Annotated[
-        str | None,
-        typer.Option(
-            help="Size of its file at which the oldest are dropped: 10GiB.", metavar="SIZE"
-        ),
-    ] = None,
-    keys: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Key set to believe; after the first, those for activate_keys.", metavar="FILE"
-        ),
-    ] = None,
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(help="Our private key: signs what we say.", metavar="PEM"),
-    ] = None,
+    config: Config = None,
+    enforce: Enforce = False,
+    keep: Keep = None,
+    keep_bytes: KeepBytes = None,
+    keys: KeySets = None,
+    signing_key: SigningKey = None,
 ) -> None:
     """Fold a log as it grows, and append what is found and what is to be done about it.
 
