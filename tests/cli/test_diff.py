@@ -30,7 +30,7 @@ def test_a_changed_field_is_named(run: Run, lag_flap: Path, tmp_path: Path) -> N
     for number, line in enumerate(lines):
         changed = json.loads(line)
         if changed["output"]["type"] == "action":  # who spoke and until when does not count
-            changed["output"].update(epoch=7, action_id="other", expires_at="later")
+            changed["output"].update(epoch=7, action_id="other", expires_at="2030-01-01T00:00:00Z")
             lines[number] = json.dumps(changed)
     file = tmp_path / "other.jsonl"
     file.write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n", encoding="utf-8")
