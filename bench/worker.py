@@ -25,9 +25,10 @@ from bench.clock import Figures, milliseconds
 from bench.incident_storm import PACK
 from bench.local_log import frame
 from bench.storm_frames import frames, storm, with_ticks
+from correlator.faust_app import make_app
 from correlator.rules import load_pack
 from correlator.shell import Shell, Site
-from correlator.worker import Hooks, Worker, WorkerSettings, make_app
+from correlator.worker import Hooks, Worker, WorkerSettings
 from firstfault.log import Message, Record
 from firstfault.log.kafka import KafkaLog
 from firstfault.log.kafka_settings import client_options, quiet_libraries
@@ -222,7 +223,7 @@ async def _measured(started: Any, kafka: KafkaSettings, size: int) -> tuple[floa
 
 @asynccontextmanager
 async def _plain(kafka: KafkaSettings) -> AsyncIterator[Counted]:
-    app = make_app(WorkerSettings(kafka, {}, "plain", group="bench.plain"))
+    app = make_app(kafka, "plain", "bench.plain", None)
     seen = [0]
 
     async def counted(stream: Any) -> None:  # noqa: ANN401 - Faust's

@@ -17,11 +17,11 @@ import faust
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from faust.types import TP, EventT, StreamT
 
+from correlator.faust_app import LEAVE_S, Stoppable, make_app, record_of
 from correlator.lease import SharedLease
 from correlator.live import OffsetJumpError
 from correlator.region import Answer, Region
 from correlator.signatures import Signer
-from correlator.worker import LEAVE_S, QUEUE_MAX, Stoppable, WorkerSettings, make_app, record_of
 from firstfault.log import Log, LogError, Record, between
 from firstfault.log.frames import FrameWriter
 from schemas.control import Domain, DomainMap
@@ -32,6 +32,8 @@ from schemas.topics import LOG, REGION
 GROUP = "firstfault.region"
 AGAIN_S = 0.2
 """Pause before something is tried again that could not be written."""
+QUEUE_MAX = 256
+"""Digests that wait to be judged."""
 DRAIN_S = 1.0
 """What is decided may take so long to be written at a clean stop."""
 
@@ -117,7 +119,7 @@ class RegionWorker(Stoppable):
         """Of the record that is folded next; -1 before all that was there has been read."""
         self._judging: asyncio.Task[None] | None = None
         kafka = settings.kafka
-        self._app = make_app(WorkerSettings(kafka, {}, settings.name, GROUP, settings.instance))
+        self._app = make_app(kafka, settings.name, GROUP, settings.instance)
         topic = self._app.topic(kafka.named(REGION), value_type=bytes)
         self._app.agent(topic, name="region")(self._take)
         self._app.on_partitions_assigned.connect(cast("Any", self._on_assigned), weak=False)
@@ -144,7 +146,7 @@ class RegionWorker(Stoppable):
             LogError: it cannot go on.
         """
         listening = self._watched(self._lease.listen())
-        await self._app.start()
+        await self._started(self._app)
         await self._stopping.wait()
         for task in (listening, self._judging):
             if task is not None:

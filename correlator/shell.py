@@ -115,6 +115,8 @@ class Shell:
         """domain → when one's own last tick was appended, own clock"""
         self._snapshot_at: dict[str, int] = {}
         """domain → offset of its last snapshot"""
+        self._cutting = asyncio.Lock()
+        """One cut at a time: the last, at a stop, comes while another may be written."""
         self._unknown: dict[str, str] = {}
         """domain that is being recovered without a snapshot, of a log that is not kept from its
         beginning → what to say should it be no new one"""
@@ -360,17 +362,21 @@ class Shell:
             LogError: one could not be written; those before it still stand.
         """
         written = 0
-        for name, live in self.partition.domains.items():
-            since = live.fold.next_offset - self._snapshot_at.get(name, 0)
-            if live.voice.may_speak and since >= records:
-                cut = Cut(live.fold)
-                try:
-                    await self._stores[name].write(cut, lambda end: self.published >= end - 1)
-                finally:
-                    cut.close()
-                self._snapshot_at[name] = cut.offset
-                written += 1
+        async with self._cutting:
+            for name, live in self.partition.domains.items():
+                since = live.fold.next_offset - self._snapshot_at.get(name, 0)
+                if live.voice.may_speak and since >= records:
+                    await self._cut(name, live)
+                    written += 1
         return written
+
+    async def _cut(self, name: str, live: Live) -> None:
+        cut = Cut(live.fold)
+        try:
+            await self._stores[name].write(cut, lambda end: self.published >= end - 1)
+        finally:
+            cut.close()
+        self._snapshot_at[name] = cut.offset
 
 
 def _verifier(site: Site, believed: Believed | None) -> Verifier | None:

@@ -1,9 +1,7 @@
 """The correlator on Kafka: Faust shares the partitions among workers, a `Shell` folds each.
 
-The only module that imports faust, and nothing happens on import: `make_app` makes the app, a
-`Worker` runs it. Faust hands over what it reads and commits what is acknowledged here; what is said
-leaves by the log's own producer, which is idempotent (Faust's is not: a broker's end doubled one
-record in seven). Settings and their reasons: the notes on Kafka of the design.
+Faust hands over what it reads, and commits what is acknowledged here. What is said leaves by the
+log's own producer, which is idempotent; Faust's is not: a broker's end doubled one in seven.
 """
 
 import asyncio
@@ -16,27 +14,18 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import faust
-from aiokafka import AIOKafkaConsumer
-from faust.transport.drivers import TRANSPORTS
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, EventT, StreamT
 
+from correlator.faust_app import LEAVE_S, Stoppable, make_app, record_of
 from correlator.lease import Holding, SharedLease
 from correlator.library import Library
 from correlator.shell import Means, OnTold, Shell, Site
-from firstfault.log import Log, LogError, Record
-from firstfault.log.kafka_settings import password, ssl_context
+from firstfault.log import Log, LogError
 from schemas.kafka import KafkaSettings
 from schemas.topics import LOG
 
 GROUP, STANDBY = "firstfault.correlator", "firstfault.standby"
 """Groups of consumers: in each of them every partition has one worker."""
-FETCH_WAIT_MS = 20
-"""How long a broker keeps a request it has nothing for, where that asks for some partitions only:
-with Faust's own 1500 one that was just resumed waited for that of the others: p99 1.2 s."""
-WHOLE_WAIT_MS = 100
-"""And one that asks for all partitions: whatever comes is answered at once. Asking each 20 ms took
-4 % of a core; a partition that is assigned meanwhile waits for so long."""
 QUEUE_MAX = 256
 """Records of a partition that wait to be folded; past it Faust stops reading, which is meant."""
 LOOK_S = 0.05
@@ -44,13 +33,6 @@ LOOK_S = 0.05
 SNAPSHOT_S = 10.0
 DRAIN_S = 2.0
 """What was read may take so long to be folded at a clean stop."""
-LEAVE_S = 1.5
-"""And so long it may take to commit and to leave the group."""
-SESSION_S, HEARTBEAT_S = 6.0, 1.5
-"""A worker silent for so long loses its partitions: the least a broker allows by default."""
-COMMIT_S = 2.0
-"""Committed offsets decide nothing: what was read since is read again at a start, and dropped."""
-REQUEST_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -77,90 +59,6 @@ class WorkerSettings:
     group: str = GROUP
     instance: str | None = None
     """Static membership: a restart within the session moves no partition."""
-
-
-# ---- Faust ---------------------------------------------------------------------------------
-
-
-class _Thread(AIOKafkaConsumerThread):
-    def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
-        return consumer
-
-    async def on_start(self) -> None:
-        await super().on_start()
-        _let_wait(self._ensure_consumer()._fetcher)  # noqa: SLF001 - nor for this
-
-
-def _let_wait(fetcher: Any) -> None:  # noqa: ANN401 - aiokafka's
-    """Let a fetcher ask for longer where nothing is read and not taken, and nothing is paused."""
-    known = fetcher._get_actions_per_node  # noqa: SLF001
-
-    def actions(assignment: Any) -> Any:  # noqa: ANN401
-        states = map(assignment.state_value, assignment.tps)
-        is_whole = not fetcher._records and not any(one.paused for one in states)  # noqa: SLF001
-        fetcher._fetch_max_wait_ms = WHOLE_WAIT_MS if is_whole else FETCH_WAIT_MS  # noqa: SLF001
-        return known(assignment)
-
-    fetcher._get_actions_per_node = actions  # noqa: SLF001
-
-
-class _Consumer(Consumer):
-    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
-        return _Thread(self, loop=self.loop, beacon=self.beacon)
-
-
-class PromptTransport(Transport):
-    """Faust's transport, but a broker answers at once."""
-
-    Consumer = _Consumer
-
-
-SCHEME = "firstfault"
-
-
-def make_app(settings: WorkerSettings) -> faust.App:
-    """Return an app that does nothing yet: no tables, no web server, no topics of its own."""
-    TRANSPORTS.aliases[SCHEME] = f"{__name__}:{PromptTransport.__name__}"
-    kafka = settings.kafka
-    return faust.App(
-        kafka.named(settings.group),
-        broker=";".join(f"{SCHEME}://{one}" for one in kafka.bootstrap.split(",")),
-        broker_client_id=f"{kafka.client_id}-{settings.owner}",
-        broker_credentials=_credentials(kafka),
-        broker_session_timeout=SESSION_S,
-        broker_heartbeat_interval=HEARTBEAT_S,
-        broker_request_timeout=REQUEST_S,
-        broker_commit_interval=COMMIT_S,
-        consumer_group_instance_id=settings.instance,
-        processing_guarantee="at_least_once",
-        stream_buffer_maxsize=1024,
-        stream_wait_empty=True,
-        stream_publish_on_commit=False,
-        producer_acks=-1,
-        producer_request_timeout=REQUEST_S,
-        store="memory://",
-        table_standby_replicas=0,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        web_enabled=False,
-        worker_redirect_stdouts=False,
-        key_serializer="raw",
-        value_serializer="raw",
-    )
-
-
-def _credentials(kafka: KafkaSettings) -> faust.auth.Credentials | None:
-    context = ssl_context(kafka)
-    if kafka.sasl is not None:
-        return faust.SASLCredentials(
-            username=kafka.sasl.user,
-            password=password(kafka),
-            mechanism=kafka.sasl.mechanism,
-            ssl_context=context,
-        )
-    return None if context is None else faust.SSLCredentials(context)
 
 
 # ---- one partition -------------------------------------------------------------------------
@@ -208,40 +106,7 @@ class _Reader:
         return not self.open and self.waiting.empty()
 
 
-def record_of(event: EventT[bytes]) -> Record:
-    """Return what Faust has read as a record of the log."""
-    message = event.message
-    log_us = round(message.timestamp * 1e3) * 1_000  # Faust has the broker's milliseconds in s.
-    # Whoever may write may send any bytes as a key, or none.
-    key = (message.key or b"").decode(errors="replace")
-    return Record(message.offset, log_us, key, message.value or b"")
-
-
 # ---- the worker ----------------------------------------------------------------------------
-
-
-class Stoppable:
-    """Runs until it is told to stop, or cannot go on."""
-
-    def __init__(self) -> None:
-        self._stopping = asyncio.Event()
-        self._error: BaseException | None = None
-
-    def stop(self) -> None:
-        """Ask for a clean stop."""
-        self._stopping.set()
-
-    def _watched(self, work: Any) -> "asyncio.Task[None]":  # noqa: ANN401 - a coroutine
-        """Run something that must not fail: where it does, the whole ends."""
-
-        def ended(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled() and task.exception() is not None:
-                self._error = self._error or task.exception()
-                self._stopping.set()
-
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        task.add_done_callback(ended)
-        return task
 
 
 class Worker(Stoppable):
@@ -262,7 +127,7 @@ class Worker(Stoppable):
         """When it is looked next, own clock"""
         self.snapshots = 0
         self.snapshot_failures = 0
-        self._app = make_app(settings)
+        self._app = make_app(settings.kafka, settings.owner, settings.group, settings.instance)
         topic = self._app.topic(settings.kafka.named(LOG), value_type=bytes)
         self._app.agent(topic, name="log")(self._take)
         self._app.on_partitions_assigned.connect(cast("Any", self._on_assigned), weak=False)
@@ -285,11 +150,11 @@ class Worker(Stoppable):
         Raises:
             LogError: it cannot go on; what was not published is not acknowledged.
         """
-        await self._app.start()
+        is_started = await self._started(self._app)
         chores = [self._lease.listen(), self._lease.beat(), self._looks(), self._snapshots()]
         tasks = [self._watched(chore) for chore in chores]
         await self._stopping.wait()
-        if self._error is None:
+        if is_started and self._error is None:
             await self._drain()
         for task in (*tasks, *(one.task for one in self._readers.values() if one.task)):
             task.cancel()

@@ -485,6 +485,22 @@ def test_a_gap_between_snapshot_and_log_stops_with_a_sentence(tmp_path: Path) ->
     told(tmp_path, trimmed)
 
 
+def test_two_snapshots_at_once_are_written_one_after_the_other(tmp_path: Path) -> None:
+    async def story(log: LocalLog) -> None:
+        speaker = await _with_snapshots(log, 3)
+        await happen(log, 50, ONE)
+        await speaker.read()
+        first = asyncio.create_task(speaker.shell.snapshot(records=1))
+        await asyncio.sleep(0)
+        await happen(log, 51, ONE)
+        await speaker.read()
+        assert await speaker.shell.snapshot(records=1) + await first == 2
+        assert type(speaker.shell.partition.domains["default"].fold.engine.state.incidents) is dict
+        assert len([one async for one in _manifests(log)]) == 2
+
+    told(tmp_path, story)
+
+
 def test_a_failed_snapshot_gives_the_tables_back(tmp_path: Path) -> None:
     async def story(log: LocalLog) -> None:
         speaker = await (await Follower(log).recover()).speak()
