@@ -126,7 +126,9 @@ def make_app(kafka: KafkaSettings, owner: str, group: str, instance: str | None)
         consumer_group_instance_id=instance,
         processing_guarantee="at_least_once",
         stream_buffer_maxsize=1024,
-        stream_wait_empty=True,
+        # What is in hand is acknowledged once it is published, which a worker in doubt does only
+        # when it has read on: to wait for that before a partition may go would be for ever.
+        stream_wait_empty=False,
         cython_optimizations=True,
         stream_publish_on_commit=False,
         producer_acks=-1,
@@ -183,6 +185,13 @@ class Stoppable:
         is_started = starting.done()
         starting.cancel()
         return is_started
+
+    async def _left(self, app: faust.App) -> None:
+        """Let an app commit and leave its group, for so long as that may take."""
+        # Not `wait_for`: Faust's wait for its last acknowledgements hears no cancellation.
+        leaving = asyncio.ensure_future(app.stop())
+        await asyncio.wait((leaving,), timeout=LEAVE_S)
+        leaving.cancel()
 
     def _watched(self, work: Any) -> "asyncio.Task[None]":  # noqa: ANN401 - a coroutine
         """Run something that must not fail: where it does, the whole ends."""

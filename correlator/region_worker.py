@@ -17,7 +17,7 @@ import faust
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from faust.types import TP, EventT, StreamT
 
-from correlator.faust_app import LEAVE_S, Stoppable, make_app, record_of
+from correlator.faust_app import Stoppable, make_app, record_of
 from correlator.lease import SharedLease
 from correlator.live import OffsetJumpError
 from correlator.region import Answer, Region
@@ -156,8 +156,7 @@ class RegionWorker(Stoppable):
             await asyncio.wait(writing, timeout=DRAIN_S)
         for task in writing:
             task.cancel()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._app.stop(), LEAVE_S)
+        await self._left(self._app)
         if self._error is not None:
             raise self._error
 

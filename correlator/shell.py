@@ -131,8 +131,8 @@ class Shell:
         """
         await self._log.prepare(SPOKEN, self.number)
         await self._log.prepare((REGION,))
+        lives = {name: await self._started(site) for name, site in self._sites.items()}
         span = await self._log.span(LOG, self.number)
-        lives = {name: await self._started(site, span) for name, site in self._sites.items()}
         first = min(live.fold.next_offset for live in lives.values())
         self._partition = Partition(first, lives)
         self.published = first - 1
@@ -146,10 +146,12 @@ class Shell:
             await self.fold(records)
         self._unknown = {}
 
-    async def _started(self, site: Site, span: Span) -> Live:
+    async def _started(self, site: Site) -> Live:
         rules = {one.hash: one for one in (site.rules, *site.library)}
         names = rules.keys() | await self._library.published()
         found, has_others = await self._stores[site.domain].newest(names)
+        # Asked only now: whoever speaks writes snapshots, and the log goes on, while we look.
+        span = await self._log.span(LOG, self.number)
         if found is None:
             if has_others and span.first > 1:
                 raise LogError(_gone(site, span, "a snapshot under these rules"))

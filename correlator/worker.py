@@ -16,7 +16,7 @@ from typing import Any, cast
 import faust
 from faust.types import TP, EventT, StreamT
 
-from correlator.faust_app import LEAVE_S, Stoppable, make_app, record_of
+from correlator.faust_app import Stoppable, make_app, record_of
 from correlator.lease import Holding, SharedLease
 from correlator.library import Library
 from correlator.shell import Means, OnTold, Shell, Site
@@ -156,10 +156,11 @@ class Worker(Stoppable):
         await self._stopping.wait()
         if is_started and self._error is None:
             await self._drain()
-        for task in (*tasks, *(one.task for one in self._readers.values() if one.task)):
+        for task in tasks:
             task.cancel()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._app.stop(), LEAVE_S)
+        for reader in self._readers.values():
+            reader.leave()
+        await self._left(self._app)
         if self._error is not None:
             raise self._error
 

@@ -111,7 +111,7 @@ class LocalLog:
         self._turns = WeakKeyDictionary()
         """Of those who append, one a loop."""
         self._readers: set[_Reader] = set()
-        self._time = _Time(self._now_us)
+        self._time = _Time(self._clock_us)
         self._trim_s = time.monotonic() + TRIM_S
         """When it is looked next what is to be dropped."""
         self._compacted: dict[str, int] = {}
@@ -207,7 +207,7 @@ class LocalLog:
             await self._asks(None)
         await asyncio.to_thread(self._writer.join)
 
-    def _now_us(self) -> int:
+    def _clock_us(self) -> int:
         return self.clock()
 
     # ---- the one thread that writes --------------------------------------------------------

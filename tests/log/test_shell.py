@@ -485,6 +485,42 @@ def test_a_gap_between_snapshot_and_log_stops_with_a_sentence(tmp_path: Path) ->
     told(tmp_path, trimmed)
 
 
+class _Meanwhile:
+    """A log on which something happens just before somebody looks for snapshots."""
+
+    def __init__(self, log: LocalLog, happens: Callable[[], Awaitable[None]]) -> None:
+        self._log, self._happens, self._has_happened = log, happens, False
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._log, name)
+
+    async def span(self, topic: str, partition: int = 0) -> Span:
+        if topic == SNAPSHOTS and not self._has_happened:
+            self._has_happened = True
+            await self._happens()
+        return await self._log.span(topic, partition)
+
+
+def test_a_snapshot_that_is_written_while_another_starts_is_one_to_start_from(
+    tmp_path: Path,
+) -> None:
+    async def story(log: LocalLog) -> None:
+        speaker = await _with_snapshots(log, 1)
+
+        async def goes_on() -> None:
+            await happen(log, 60, ONE)
+            await speaker.read()
+            await speaker.shell.snapshot(records=1)
+
+        again = Follower(cast("LocalLog", _Meanwhile(log, goes_on)))
+        await again.recover()
+        live = speaker.shell.partition.domains["default"].fold.engine.state
+        state = again.shell.partition.domains["default"].fold.engine.state
+        assert state.text() == live.text()
+
+    told(tmp_path, story)
+
+
 def test_two_snapshots_at_once_are_written_one_after_the_other(tmp_path: Path) -> None:
     async def story(log: LocalLog) -> None:
         speaker = await _with_snapshots(log, 3)
